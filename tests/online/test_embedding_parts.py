@@ -17,6 +17,7 @@ from recbole_signed.live.learners import fine_tuning, live_embeddings
 from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, Weights, adam, tables_of
 from recbole_signed.live.learners.live_embeddings import RidgeMap
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
+from recbole_signed.live.learners.ssf.live_weights import held_out
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.trainer.signed_trainer import learning_rate
 
@@ -211,13 +212,16 @@ def test_epochs_are_judged_by_the_last_likes_of_users_who_are_known_before(monke
     early, late = order[:45], order[45:]
     known = set(arrays.user[early].tolist())
     _, asked = stopped(monkeypatch, [0.5], arrays, epochs=1, eval_step=1, stopping_step=1)
-    ((users, likes, hidden),) = asked
+    ((validation,),) = asked
+    users = validation.numbers
     wanted = late[(arrays.kind[late] == LIKE) & np.isin(arrays.user[late], list(known))]
     assert 11 not in known
     assert LIKE in arrays.kind[arrays.user == 11]
-    assert pairs_of(users[likes[0]], likes[1]) == pairs_of(arrays.user[wanted], arrays.item[wanted])
+    row, item = np.divmod(validation.like_keys, 9)
+    assert pairs_of(users[row], item) == pairs_of(arrays.user[wanted], arrays.item[wanted])
     seen = early[np.isin(arrays.user[early], arrays.user[wanted])]
-    assert pairs_of(users[hidden[0]], hidden[1]) == pairs_of(arrays.user[seen], arrays.item[seen])
+    row, item = (each.numpy() for each in validation.hidden)
+    assert pairs_of(users[row], item) == pairs_of(arrays.user[seen], arrays.item[seen])
 
 
 @pytest.mark.parametrize("name", ["BPR", "LightGCN", "LSGRec", "PANEGNN"])
@@ -229,8 +233,8 @@ def test_epochs_are_judged_by_what_the_model_ranks_by(name: str) -> None:
         scores = model.full_sort_predict({"user_id": torch.from_numpy(users)}).reshape(11, 9).numpy()
     liked = np.random.default_rng(2).integers(1, 9, 11)
     place = (scores[:, 1:] > scores[np.arange(11), liked][:, None]).sum(axis=1)
-    none = np.zeros(0, dtype=np.int64)
-    found = fine_tuning._ndcg(model, users, (np.arange(11), liked), (none, none))
+    judged = EdgeArrays(users, liked, np.full(11, LIKE, dtype=np.int8), users)
+    found = fine_tuning._ndcg(model, held_out(judged, np.zeros(11, dtype=bool), users, (12, 9)))
     assert found == pytest.approx((1 / np.log2(place + 2)).mean())
 
 
