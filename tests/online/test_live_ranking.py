@@ -81,15 +81,6 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     torch.testing.assert_close(ranked_scores(learner, stream.edges, user), own, rtol=0, atol=0)
 
 
-def test_scores_of_pairs_are_those_among_all(learner: Any) -> None:
-    stream, users = streams.large_stream(), np.array([3, 17, 17, 250, 0])
-    items = np.random.default_rng(0).integers(1, 181, (len(users), 9))
-    found = learner.pair_scores(stream.edges, users, items)
-    wanted = np.take_along_axis(learner.scores(stream.edges, users).numpy(), items, axis=1)
-    known = (stream.edges.item_likes + stream.edges.item_dislikes)[items] > 0
-    np.testing.assert_allclose(found[known], wanted[known], rtol=1e-4, atol=1e-5)
-
-
 def test_items_without_edges_are_no_part_of_the_middle(learner: Any) -> None:
     """Else what nobody has an edge to would decide how far an item falls, where it is most of the catalogue."""
     stream, _ = disliking(learner, 17)
