@@ -23,7 +23,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "SSFT": {"rank": 6, "cutoff": 3},
     "SignediALS": {"embedding_size": 6},
     "SignedEASE": {},
-    "Pop": {},
+    "DecayPop": {},
     "BPR": {"embedding_size": 8, "epochs": 1, "refresh_steps": 2},
 }
 VERDICTS = ("like", "dislike", "view", "unlike", "undislike")

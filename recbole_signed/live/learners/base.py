@@ -50,22 +50,13 @@ class Learner:
     """Whether what comes after a dislike is told from it at once, but for what is near it."""
     ranks_without_edges: bool = True
     """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
+    needs_times: bool = False
+    """Whether :meth:`fit` looks at the times of edges."""
+    refresh_needs_times: bool = False
+    """Whether :meth:`refresh` does."""
+    remembers: bool = False
+    """Whether what :meth:`fit` learns depends on the fits before it, too."""
     _near: Any = None  # `Neighbours`, where items have vectors
-
-    @property
-    def needs_times(self) -> bool:
-        """Whether :meth:`fit` looks at the times of edges."""
-        return False
-
-    @property
-    def refresh_needs_times(self) -> bool:
-        """Whether :meth:`refresh` does."""
-        return False
-
-    @property
-    def remembers(self) -> bool:
-        """Whether what :meth:`fit` learns depends on the fits before it, too."""
-        return False
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Learn from scratch (T3)."""

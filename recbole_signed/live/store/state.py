@@ -38,7 +38,7 @@ from recbole_signed.files import (
 )
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import ANNOUNCED, FORGET_USER, ids_of
-from recbole_signed.live.store.backup import BackupInfo, back_up, noted
+from recbole_signed.live.store.backup import BackupInfo, back_up
 from recbole_signed.live.store.compaction import Base, first_edges
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
@@ -155,10 +155,6 @@ class OnlineState(StateView):
             with self.entered():
                 pass  # the files are still there
             return back_up(self.directory, Path(target))
-
-    def backups(self) -> list[Path]:
-        """Return the folders of the backups that were made of this state; raises as `backup.noted`."""
-        return [each.path for each in noted(self.directory)]
 
     @property
     def last_seq(self) -> int:
