@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,18 +83,8 @@ def test_ids_are_typed_alike_everywhere_and_k_is_checked(recommender: OnlineReco
 def test_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
     recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    learner = type(recommender.learner)
-    started, go_on = threading.Event(), threading.Event()
     slow = "refresh" if first == "refit" else "fit"
-    own = getattr(learner, slow)
-
-    def held(self: Any, *args: Any) -> Any:
-        if not started.is_set():
-            started.set()
-            assert go_on.wait(30)
-        return own(self, *args)
-
-    monkeypatch.setattr(learner, slow, held)
+    started, go_on = held_calls(monkeypatch, type(recommender.learner), slow)
     with ThreadPoolExecutor(1) as pool:
         outer = pool.submit(recommender.refresh) if slow == "refresh" else recommender.refit()
         assert started.wait(30)

@@ -35,7 +35,7 @@ class Newcomers:
         self._named[: len(log.items) if log.begun is None else log.begun[1]] = True
         self._named[log.items.ids(list(announcements.of_items))] = True  # 0, of no item, is named anyway
         self._count, self._shown = np.zeros(n_items, dtype=np.int64), np.zeros(n_items, dtype=bool)
-        self._n_items, self._hidden = 0, np.zeros(0, dtype=np.int64)
+        self._n_items, self._hidden = 0, np.zeros(0, dtype=np.int64)  # of how many items; 0: to be looked for again
         for first in range(0, edges.n_items, _PIECE):
             items = np.arange(first, min(first + _PIECE, edges.n_items))
             rows = edges.of_items(items)
@@ -81,7 +81,7 @@ class Newcomers:
         """See which of some items are shown now."""
         shown = np.where(edges.have_edges(items), self._count[items] > 0, self._named[items])
         if (shown != self._shown[items]).any():
-            self._shown[items], self._n_items = shown, 0  # they are looked for again
+            self._shown[items], self._n_items = shown, 0
 
     def _trusts(self, edges: EdgeState, users: np.ndarray) -> np.ndarray:
         """Return which users are not newcomers, bool ``[n]``."""
