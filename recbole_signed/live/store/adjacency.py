@@ -68,11 +68,9 @@ class Adjacency:
         start = int(self._start[row])
         return slice(start, start + int(self._length[row]))
 
-    def places(self, rows: np.ndarray, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and places, of each ``most`` entries."""
+    def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and places ``[d]``."""
         start, length = self._start[rows], self._length[rows]
-        if most is not None:
-            length = np.minimum(length, most)
         indptr = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum(length, out=indptr[1:])
         return indptr, np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)

@@ -152,9 +152,9 @@ class EdgeState:
             self._nearest = NearestItems()
         return self._nearest.of(self, items, keys, most)
 
-    def of_items(self, items: np.ndarray, most: int | None = None) -> Rows:
-        """Visible edges of some items, at most so many of each; ``ids`` are users, those who joined first."""
-        indptr, places = self._by_item.places(items, most)
+    def of_items(self, items: np.ndarray) -> Rows:
+        """Visible edges of some items; ``ids`` are users."""
+        indptr, places = self._by_item.places(items)
         return Rows(indptr, self._by_item.columns[KEY][places], self._by_item.columns["kind"][places])
 
     def likers(self, items: np.ndarray) -> Rows:
