@@ -1,4 +1,4 @@
-"""Sets of whole numbers as sorted arrays, by NumPy alone: what every room does with ids and keys of pairs."""
+"""Sets of whole numbers as sorted arrays, and tables that grow: what every room does with ids and keys of pairs."""
 
 from __future__ import annotations
 
@@ -63,3 +63,14 @@ def begins(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     for each in columns:
         found[1:] |= each[1:] != each[:-1]
     return found
+
+
+def grown(table: npt.NDArray[Any], n: int, axis: int = 0) -> npt.NDArray[Any]:
+    """Return the table with ``n`` places or more along an axis, doubled where they do not suffice; new ones are 0."""
+    if n <= table.shape[axis]:
+        return table
+    shape = list(table.shape)
+    shape[axis] = max(n, 2 * shape[axis])
+    larger = np.zeros(shape, dtype=table.dtype)
+    larger[tuple(map(slice, table.shape))] = table
+    return larger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.arrays import add_at
+from recbole_signed.arrays import add_at, grown
 
 DAY = 86_400_000.0  # milliseconds
 FAR = 400.0  # half-lives after the origin at which it is moved, since squares of weights would overflow later
@@ -57,10 +57,7 @@ class RecentCounts:
 
     def grow(self, n_items: int) -> None:
         """Make room for items below ``n_items``."""
-        if n_items > len(self._counts):
-            larger = np.zeros(max(n_items, 2 * len(self._counts)))
-            larger[: self.n_items] = self._counts[: self.n_items]
-            self._counts = larger
+        self._counts = grown(self._counts, n_items)
         self.n_items = max(n_items, self.n_items)
 
     def add(self, item: npt.NDArray[np.integer], time: npt.NDArray[np.generic], times: float = 1.0) -> None:

@@ -31,38 +31,11 @@ def compute_here(learner: Learner, method: str, edges: EdgeArrays, n_users: int,
     return learner, getattr(learner, method)(edges, n_users, n_items)
 
 
-def compute_apart(
-    learner: Learner,
-    method: str,
-    edges: EdgeArrays,
-    n_users: int,
-    n_items: int,
-    began: Callable[[BaseProcess], None] = lambda process: None,
-) -> tuple[Learner, Any]:
-    """Compute in a low-priority process of its own, which ends with this one; ``began`` is given the process."""
-    context = get_context("spawn")  # a fork would copy locks that other threads hold
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_compute, args=(theirs,), name=method, daemon=True)
-    process.start()
-    began(process)
-    theirs.close()
-    try:
-        _send(ours, (learner, method, edges, n_users, n_items))
-        done, result = _receive(ours)
-    except (EOFError, OSError) as error:
-        process.join()
-        raise ComputingEndedError(f"the process of the {method} ended with status {process.exitcode}") from error
-    finally:
-        ours.close()
-        process.join()
-    if not done:
-        raise result
-    found: tuple[Learner, Any] = result
-    return found
-
-
 class ComputeBySize:
-    """Computes apart where there are :data:`LARGE` edges or more, here where the start of a process takes longer."""
+    """Computes in a process of its own where there are :data:`LARGE` edges or more, here where its start takes longer.
+
+    The process has a low priority, and ends with this one.
+    """
 
     def __init__(self) -> None:
         self._process: BaseProcess | None = None
@@ -73,15 +46,30 @@ class ComputeBySize:
         """Compute, see :data:`Compute`."""
         if len(edges.item) < LARGE:
             return compute_here(learner, method, edges, n_users, n_items)
-        return compute_apart(learner, method, edges, n_users, n_items, self._began)
+        context = get_context("spawn")  # a fork would copy locks that other threads hold
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_compute, args=(theirs,), name=method, daemon=True)
+        process.start()
+        self._process = process
+        theirs.close()
+        try:
+            _send(ours, (learner, method, edges, n_users, n_items))
+            done, result = _receive(ours)
+        except (EOFError, OSError) as error:
+            process.join()
+            raise ComputingEndedError(f"the process of the {method} ended with status {process.exitcode}") from error
+        finally:
+            ours.close()
+            process.join()
+        if not done:
+            raise result
+        found: tuple[Learner, Any] = result
+        return found
 
     def end(self) -> None:
         """End the process that computes, if there is one; its caller gets a :class:`ComputingEndedError`."""
         if self._process is not None:
             self._process.terminate()
-
-    def _began(self, process: BaseProcess) -> None:
-        self._process = process
 
 
 def _compute(connection: Connection) -> None:

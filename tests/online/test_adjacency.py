@@ -1,10 +1,8 @@
 """Rows that grow in place: what they hold, what they take in memory, and copies made while they change."""
 
-import threading
-
 import numpy as np
 
-from recbole_signed.live.store.adjacency import KEY, Adjacency, Frozen
+from recbole_signed.live.store.adjacency import KEY, Adjacency
 
 Rows = list[dict[int, int]]
 
@@ -46,24 +44,3 @@ def test_memory_and_places_of_rows() -> None:
     # the first row to grow leaves places of all sizes; the others go through them
     assert rows._end < 1.6 * rows.n_entries
     check(rows.gather([KEY, "value"]), wanted)
-
-
-def test_copies_of_several_moments_are_those_of_their_moments() -> None:
-    rng = np.random.default_rng(0)
-    rows, wanted = loaded(30, 20)
-    held: list[tuple[Frozen, Rows]] = []
-    names = [KEY, "value"]
-    for turn in range(300):
-        row = int(rng.integers(30))
-        insert(rows, wanted, row, rng.integers(0, 2000, int(rng.integers(1, 30))).tolist())
-        gone = np.array(sorted(rng.choice(sorted(wanted[row]), len(wanted[row]) // 3, replace=False)), dtype=np.int32)
-        rows.delete(np.full(len(gone), row), gone)
-        wanted[row] = {key: value for key, value in wanted[row].items() if key not in gone}
-        if turn % 7 == 0:
-            held.append((rows.freeze(), [dict(each) for each in wanted]))
-        if turn % 11 == 0 and held:
-            frozen, then = held.pop(int(rng.integers(len(held))))
-            check(frozen.copied(names, threading.RLock()), then)
-        if len(held) > 2:
-            rows.thaw(held.pop(0)[0])
-    check(rows.gather(names), wanted)

@@ -19,8 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.asked import Asked
-from recbole_signed.live.learners.ranking import best_items, explained
-from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.learners.ranking import explained
 from recbole_signed.live.store.settings import StateSettings
 
 MODELS = ("SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop")
@@ -219,41 +218,6 @@ def test_the_newest_counts_in_whatever_order_events_come(tmp_path: Path, clock: 
         found.add(repr((sorted(rows, key=repr), in_force)))
     assert len(found) == 1
     assert in_force == [[("genre", "Horror", 1)], [("year", "1990", -1)]]
-
-
-def test_a_replica_a_restart_and_compaction_give_the_same_lists(folder: Path, clock: Clock) -> None:
-    live = opened(folder, clock)
-    replica = OnlineReplica(folder, settings=StateSettings(clock=clock, newcomer_age=0))
-
-    def lists(source: Any) -> list[Any]:
-        found = []
-        with source.reading() as (state, learner):
-            for user in ("u1", "u2", "new"):
-                number, keys = state.users.id_of(user), state.items.keys
-                asked = Asked.of(state, learner, number)
-                items, scores = best_items(learner, state.edges, number, 12, keys, asked=asked)
-                found.append([state.items.tokens(items.tolist()), np.round(scores.astype(float), 4).tolist()])
-        return found
-
-    for batch in (
-        [said("u1", "less", features=of("Horror")), said("new", "more", features=of("Comedy"))],
-        [said("u1", "dislike", "i3", about="genre", duration=DAY), said("u2", "dislike", "i4", duration=DAY)],
-        [said("u1", "undo", features=of("Horror")), said("u2", "more", features=of("Science Fiction"))],
-        [said("new", "forget_user")],
-    ):
-        live.update(batch)
-        replica.follow()
-        assert lists(replica) == lists(live)
-    live.snapshot()
-    live.compact()
-    expected = lists(live)
-    live.close()
-    live = opened(folder, clock)
-    assert lists(live) == expected
-    assert live.state is not None
-    assert len(live.state.log.wishes.rows()) == 4
-    replica.close()
-    live.close()
 
 
 @pytest.mark.parametrize("folder", ["SSF"], indirect=True)

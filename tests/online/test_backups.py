@@ -31,6 +31,11 @@ def run(*words: object) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+def known(folder: Path) -> set[str]:
+    """Return the names of the backups that a state knows of."""
+    return {each.path.name for each in backup.noted(folder)}
+
+
 def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledged(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     recommender = begin(folder)
@@ -312,9 +317,9 @@ def test_a_restored_state_forgets_in_all_backups_of_the_one_before(tmp_path: Pat
     shutil.rmtree(tmp_path / "state")
     restore(tmp_path / "two", tmp_path / "state")
     with OnlineState.open(tmp_path / "beside") as beside:
-        assert {each.name for each in beside.backups()} == {"one", "two", "three"}
+        assert known(beside.directory) == {"one", "two", "three"}
     recommender = OnlineRecommender.open(tmp_path / "state")
-    assert {each.name for each in recommender.state.backups()} == {"one", "two"}  # type: ignore[union-attr]
+    assert known(recommender.directory) == {"one", "two"}
     assert recommender.forget("leaves-for-ever").rows == 0
     for name in ("one", "two"):
         assert b"leaves-for-ever" not in content(tmp_path / name)
@@ -336,7 +341,7 @@ def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(
     register.write_bytes(whole + b'{"path": "/half a li')  # as a crash leaves it
     assert recommender.erase().rows == 0
     recommender.back_up(tmp_path / "another")
-    assert [each.name for each in recommender.state.backups()] == ["backup", "another"]
+    assert known(recommender.directory) == {"backup", "another"}
 
 
 def test_a_register_to_which_earlier_versions_added_lines_is_read(tmp_path: Path) -> None:

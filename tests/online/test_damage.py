@@ -22,6 +22,7 @@ from recbole_signed.cli.state import _damage
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
 from recbole_signed.live.store import database, seen
+from recbole_signed.live.store.backup import noted
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.owner import LOG
 from recbole_signed.live.store.state import OnlineState
@@ -162,7 +163,7 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     with contextlib.closing(OnlineRecommender.open(folder)) as recommender:
         state = recommender.state
         features = state.announced()
-        told = state.hash(), state.last_seq, json.dumps(features, sort_keys=True), state.backups()
+        told = state.hash(), state.last_seq, json.dumps(features, sort_keys=True), noted(folder)
         lists = [recommender.recommend(f"u{n}", 10) for n in range(1, 51, 7)]
     done = CliRunner().invoke(app, ["state", "verify", str(folder)])
     if done.exit_code:

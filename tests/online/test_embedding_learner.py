@@ -206,24 +206,6 @@ def test_a_refresh_has_its_own_rate_or_that_of_the_training(rate: float, moves: 
     assert (refreshed(short(stream, refresh_rate=rate), stream).staleness > 1e-3) == moves
 
 
-def test_a_live_model_of_disinterest_ranks_as_the_model_before_and_after_it_is_saved(stream: Stream) -> None:
-    """By its own score: the inner product of its embeddings takes disinterest for interest."""
-    settings = {**COMMON, "epochs": 1, "train_batch_size": 512, "n_negatives": 4}
-    learner, other = (make_learner("PANEGNN", settings) for _ in range(2))
-    learner.fit(*given_by(stream))
-    other.load(*learner.state())
-    model = learner.recipe.build(*given_by(stream))
-    learner.weights.move_to(model, {})
-    users = np.arange(1, N_USERS)
-    wanted = scores_of(model, torch.from_numpy(users))
-    items = np.array([[3, 9, 27]])
-    for each in (learner, other):
-        each.attach(stream.edges)
-        torch.testing.assert_close(each.scores(stream.edges, users)[:, 1:], wanted[:, 1:], atol=1e-4, rtol=1e-4)
-        pairs = each.pair_scores(stream.edges, users, items)
-        np.testing.assert_allclose(pairs, wanted[:, items[0]], atol=1e-4, rtol=1e-4)
-
-
 def test_an_anchor_holds_the_parameters(learner: Any, stream: Stream) -> None:
     take(learner, stream, *((user, 1 + (user * 7) % (N_ITEMS - 1), LIKE) for user in range(1, 31)))
     moved = []

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from recbole.model.general_recommender.lightgcn import LightGCN
 from refusals import check_refused
 
-from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import fine_tuning, live_embeddings
 from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, Weights, adam, tables_of
-from recbole_signed.live.learners.live_embeddings import RidgeMap, degree_weights, features
+from recbole_signed.live.learners.live_embeddings import RidgeMap
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
+from recbole_signed.live.learners.ssf.live_weights import held_out
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.trainer.signed_trainer import learning_rate
 
@@ -34,38 +34,6 @@ def recipes() -> dict[str, TrainingRecipe]:
     return {name: TrainingRecipe.named(name, {"embedding_size": 4}) for name in ("LightGCN", "BPR", "LSGRec")}
 
 
-def test_features_are_those_of_their_formula() -> None:
-    rng = np.random.default_rng(1)
-    dense = rng.choice([1, -1, 0], (5, 7), p=[0.4, 0.3, 0.3])
-    dense[2] = 0
-    graph = SignedGraph.from_edges(np.nonzero(dense > 0), np.nonzero(dense < 0), 5, 7)
-    vectors, degrees = rng.normal(size=(7, 3)).astype(np.float32), np.array([0, 1, 2, 3, 4, 9, 16.0])
-    found = features(graph, vectors, degree_weights(degrees))
-    for row, signs in enumerate(dense):
-        parts: list[Any] = []
-        for sign in (1, -1):
-            ids = np.flatnonzero(signs == sign)
-            weighted = sum((vectors[i] / np.sqrt(degrees[i]) for i in ids if degrees[i]), np.zeros(3))
-            parts += [weighted / np.sqrt(max(len(ids), 1)), vectors[ids].sum(axis=0) / max(len(ids), 1)]
-        counts = [np.log(1 + (signs == sign).sum()) for sign in (1, -1)]
-        np.testing.assert_allclose(found[row], np.concatenate([*parts, counts]), atol=1e-5)
-
-
-def test_relations_are_found_with_a_ridge() -> None:
-    rng = np.random.default_rng(2)
-    inputs = rng.normal(size=(200, 6)).astype(np.float32)
-    inputs[:, 4] = 3.0
-    wanted = inputs @ rng.normal(size=(6, 5)) + rng.normal(size=5)
-    np.testing.assert_allclose(RidgeMap.fit(inputs, wanted)(inputs), wanted, atol=2e-3)
-    rng = np.random.default_rng(3)
-    inputs, other = rng.normal(size=(60, 50)), rng.normal(size=(500, 50))
-    weights = rng.normal(size=(50, 3)) * 0.1
-    map_ = RidgeMap.fit(inputs, inputs @ weights + rng.normal(size=(60, 3)))
-    plain = np.linalg.lstsq(inputs, inputs @ weights + rng.normal(size=(60, 3)), rcond=None)[0]
-    error, plain_error = (np.square(each - other @ weights).mean() for each in (map_(other), other @ plain))
-    assert error < 0.5 * plain_error
-
-
 def test_the_ridge_is_that_of_the_least_generalised_cross_validation_error() -> None:
     rng, n = np.random.default_rng(4), 40
     inputs = (rng.normal(size=(n, 12)) @ rng.normal(size=(12, 12))).astype(np.float32)
@@ -80,7 +48,12 @@ def test_the_ridge_is_that_of_the_least_generalised_cross_validation_error() -> 
 
     best = min(live_embeddings.RIDGES * np.trace(gram) / 12, key=error)
     wanted = np.linalg.solve(gram + best * np.eye(12), x.T @ y) / spread[:, None]
-    np.testing.assert_allclose(RidgeMap.fit(inputs, targets).weights, wanted, rtol=1e-3, atol=1e-5)
+    found = RidgeMap.fit(inputs, targets)
+    np.testing.assert_allclose(found.weights, wanted, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found(inputs), x @ (wanted * spread[:, None]) + targets.mean(axis=0), atol=1e-3)
+    constant = RidgeMap.fit(np.column_stack([inputs, np.full(n, 3.0)]), targets)
+    assert not constant.weights[12].any()
+    assert constant.weights[:12].any()
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -239,13 +212,16 @@ def test_epochs_are_judged_by_the_last_likes_of_users_who_are_known_before(monke
     early, late = order[:45], order[45:]
     known = set(arrays.user[early].tolist())
     _, asked = stopped(monkeypatch, [0.5], arrays, epochs=1, eval_step=1, stopping_step=1)
-    ((users, likes, hidden),) = asked
+    ((validation,),) = asked
+    users = validation.numbers
     wanted = late[(arrays.kind[late] == LIKE) & np.isin(arrays.user[late], list(known))]
     assert 11 not in known
     assert LIKE in arrays.kind[arrays.user == 11]
-    assert pairs_of(users[likes[0]], likes[1]) == pairs_of(arrays.user[wanted], arrays.item[wanted])
+    row, item = np.divmod(validation.like_keys, 9)
+    assert pairs_of(users[row], item) == pairs_of(arrays.user[wanted], arrays.item[wanted])
     seen = early[np.isin(arrays.user[early], arrays.user[wanted])]
-    assert pairs_of(users[hidden[0]], hidden[1]) == pairs_of(arrays.user[seen], arrays.item[seen])
+    row, item = (each.numpy() for each in validation.hidden)
+    assert pairs_of(users[row], item) == pairs_of(arrays.user[seen], arrays.item[seen])
 
 
 @pytest.mark.parametrize("name", ["BPR", "LightGCN", "LSGRec", "PANEGNN"])
@@ -257,8 +233,8 @@ def test_epochs_are_judged_by_what_the_model_ranks_by(name: str) -> None:
         scores = model.full_sort_predict({"user_id": torch.from_numpy(users)}).reshape(11, 9).numpy()
     liked = np.random.default_rng(2).integers(1, 9, 11)
     place = (scores[:, 1:] > scores[np.arange(11), liked][:, None]).sum(axis=1)
-    none = np.zeros(0, dtype=np.int64)
-    found = fine_tuning._ndcg(model, users, (np.arange(11), liked), (none, none))
+    judged = EdgeArrays(users, liked, np.full(11, LIKE, dtype=np.int8), users)
+    found = fine_tuning._ndcg(model, held_out(judged, np.zeros(11, dtype=bool), users, (12, 9)))
     assert found == pytest.approx((1 / np.log2(place + 2)).mean())
 
 

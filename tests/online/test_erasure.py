@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from bare_state import JsonLines, ready, take_from
 from faults import no_room, no_room_at
-from refusals import check_refused
 from small_recommender import NOW, Clock, begin, content, event
 from waiting import until
 
@@ -389,16 +388,3 @@ def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path:
             left = content(tmp_path / "state")
             assert not any(each in left for each in (WHO.encode(), json.dumps(WHO)[1:-1].encode()))
             assert len(list(state.dead_letters)) > 0
-
-
-def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"user_id": f"u{n}", "type": "adore", "timestamp": n}) + "\n" for n in range(2000))
-    (tmp_path / "bad.jsonl").write_text(lines)
-    with ready(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
-        source = JsonLines(tmp_path / "bad.jsonl")
-        while take_from(state, source, 50) is not None:
-            assert (tmp_path / "state" / "dead_letters.jsonl").stat().st_size <= 40_000
-        letters = list(state.dead_letters)
-        assert letters[-1]["raw"]["user_id"] == "u1999"
-        assert 20 < len(letters) < 400
-    check_refused("'dead_letter_bytes' of a state is -1", StateSettings, dead_letter_bytes=-1)

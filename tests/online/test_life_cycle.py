@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,23 +24,6 @@ from recbole_signed.live.store.state import OnlineState
 
 def ranking(recommender: OnlineRecommender, users: tuple[str, ...] = ("u1", "u2", "nobody")) -> list[Any]:
     return [recommender.recommend(user, 30) for user in users]
-
-
-@pytest.mark.parametrize("model", ["SSF", "SSFL", "SignedEASE", "SignediALS", "BPR", "Pop"])
-def test_a_state_starts_from_itself_alone(tmp_path: Path, model: str) -> None:
-    settings = {"BPR": {"embedding_size": 8, "epochs": 2}, "SSFL": {"rank": 6, "learned_rank": 4}}.get(model, {})
-    first = begin(tmp_path / "state", model, **settings)
-    first.update([event(n, f"u{n % 9}", f"i{n % 5}", "dislike") for n in range(30)])
-    first.update([event(100, "u3", "", "forget_user"), event(101, "new", "i4", "like")])
-    expected, parameters = ranking(first), first.parameters
-    first.close()
-    with ThreadPoolExecutor(1):
-        again = OnlineRecommender.open(tmp_path / "state")
-    assert again.parameters == parameters
-    for mine, theirs in zip(ranking(again), expected, strict=True):
-        assert dict(mine).keys() == dict(theirs).keys()
-        np.testing.assert_allclose([dict(mine)[key] for key in dict(theirs)], list(dict(theirs).values()), atol=1e-4)
-    again.close()
 
 
 def test_close_waits_for_an_update_and_later_calls_are_refused(recommender: OnlineRecommender, tmp_path: Path) -> None:
@@ -101,18 +83,8 @@ def test_ids_are_typed_alike_everywhere_and_k_is_checked(recommender: OnlineReco
 def test_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
     recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    learner = type(recommender.learner)
-    started, go_on = threading.Event(), threading.Event()
     slow = "refresh" if first == "refit" else "fit"
-    own = getattr(learner, slow)
-
-    def held(self: Any, *args: Any) -> Any:
-        if not started.is_set():
-            started.set()
-            assert go_on.wait(30)
-        return own(self, *args)
-
-    monkeypatch.setattr(learner, slow, held)
+    started, go_on = held_calls(monkeypatch, type(recommender.learner), slow)
     with ThreadPoolExecutor(1) as pool:
         outer = pool.submit(recommender.refresh) if slow == "refresh" else recommender.refit()
         assert started.wait(30)

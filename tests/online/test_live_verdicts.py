@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,21 +22,16 @@ from verdict_reference import Person
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.personal_verdict import Neighbourhoods
-from recbole_signed.live import LIKE, Event, OnlineRecommender
+from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.asked import OwnEdges
 from recbole_signed.live.learners.make import described, learner_from, learner_of
-from recbole_signed.live.learners.ranking import Judged, neighbourhoods, ranked_scores
-from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
-from recbole_signed.live.learners.ssf.learner import SpectralLearner
-from recbole_signed.live.learners.ssf.time_learner import TimeLearner
+from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.store import nearest_items
 from recbole_signed.live.trainer import base_of
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin.ranges import _warn_once
-from recbole_signed.ssf import FilterSettings
-from recbole_signed.ssf.learned_items import LearnedSettings
 
 N_ITEMS = 11
 MAP = np.random.default_rng(4).standard_normal((N_ITEMS, N_ITEMS)).astype(np.float32)
@@ -228,96 +222,11 @@ class SimpleBatch(dict[str, torch.Tensor]):
         return len(self["user_id"])
 
 
-SPECTRAL: dict[str, Any] = {
-    "SSF": lambda: SpectralLearner(FilterSettings(rank=12)),
-    "SSFL": lambda: LearnedSpectralLearner(FilterSettings(rank=12), LearnedSettings(learned_rank=5)),
-    "SSFT": lambda: TimeLearner(FilterSettings(rank=12)),
-}
-
-
-@pytest.fixture(scope="module", params=list(SPECTRAL))
-def fitted(request: pytest.FixtureRequest) -> tuple[Any, Stream]:
-    """A learner of default settings."""
-    stream = streams.large_stream()
-    return streams.fitted(SPECTRAL[request.param](), stream), stream
-
-
-@settings(max_examples=15)
-@given(st.integers(1, 300), st.integers(1, 180), st.integers(1, 7))
-def test_a_dislike_raises_nothing_that_is_near_to_it(
-    fitted: tuple[Any, Stream], user: int, first: int, more: int
-) -> None:
-    learner, stream = copy.deepcopy(fitted)
-    who, timed = np.array([user]), isinstance(learner, TimeLearner)
-    unseen = [j for j in range(1, 181) if j not in stream.edges.of_user(user).ids]
-    streams.follow(learner, stream, [[(user, unseen[-1], LIKE)]])
-    for number in range(more):
-        seen = set(stream.edges.of_user(user).ids.tolist())
-        item = next(j for j in [*range(first, 181), *range(1, 181)] if j not in seen)
-        before, fallen = ranked_scores(learner, stream.edges, who)[0], Judged(learner, stream.edges, who).fallen
-        spread = float(before[1:].max() - before[1:].min())
-        near = neighbourhoods(stream.edges, np.array([item])).items
-        near = np.array([j for j in near if j not in seen])[:10]
-        streams.follow(learner, stream, [[(user, item, DISLIKE)]])
-        after = ranked_scores(learner, stream.edges, who)[0]
-        change = (after - before) / spread
-        small = 2e-3 if timed else 1e-6  # the trend follows every event, of all items
-        assert float(change[near].max()) <= small
-        if not number and not len(fallen) and not learner.dislikes_lead:
-            others = np.setdiff1d(np.arange(1, 181), [*near, item])
-            assert float(change[others].abs().max()) <= 2 * small
-
-
-def test_later_likes_of_the_kind_make_it_yield(fitted: tuple[Any, Stream]) -> None:
-    learner, stream = copy.deepcopy(fitted)
-    who = np.array([17])
-    seen = stream.edges.of_user(17).ids
-    item = next(j for j in range(1, 181) if j not in seen)
-    near = [j for j in neighbourhoods(stream.edges, np.array([item])).items.tolist() if j not in seen]
-    streams.follow(learner, stream, [[(17, item, DISLIKE)]])
-    left = [float(Judged(learner, stream.edges, who).fallen.pull.sum())]
-    for like in near[:4]:
-        streams.follow(learner, stream, [[(17, like, LIKE)]])
-        fallen = Judged(learner, stream.edges, who).fallen
-        left.append(float(fallen.pull[fallen.dislike == item].sum()))
-    assert left[-1] < 0.6 * left[0]
-    far = [(17, j, VIEW) for j in range(1, 181) if j not in [*near, *seen, item]][:20]
-    streams.follow(learner, stream, [far])
-    fallen = Judged(learner, stream.edges, who).fallen
-    assert fallen.pull[fallen.dislike == item].sum() == pytest.approx(left[-1], rel=0.3)  # views end nothing
-
-
 # ---- of a state ----
 
 
 def lists(recommender: OnlineRecommender, users: Iterable[str] = ("u1", "u2", "u3", "u4", "nobody")) -> list[Any]:
     return [recommender.recommend(user, 30) for user in users]
-
-
-def drawn(seed: int, users: int = 4) -> list[Event]:
-    """Return verdicts of some users at moments of their own, each pair once."""
-    rng = np.random.default_rng(seed)
-    pairs = rng.permutation(users * 30)[:40]
-    kinds = rng.choice(["like", "dislike"], len(pairs))
-    return [
-        event(n, f"u{p // 30 + 1}", f"i{p % 30 + 1}", str(k)) for n, (p, k) in enumerate(zip(pairs, kinds, strict=True))
-    ]
-
-
-@pytest.mark.parametrize("model", ["SSF", "SignedEASE", "Pop"])
-def test_events_in_any_order_and_twice_give_the_same_lists(tmp_path: Path, model: str) -> None:
-    events, found = drawn(1), []
-    for number, order in enumerate((np.arange(40), np.arange(40)[::-1], np.random.default_rng(2).permutation(40))):
-        recommender = begin(tmp_path / f"{number}", model)
-        for place in order:
-            recommender.update([events[place]] * (1 + place % 2))
-        recommender.update(events)
-        found.append(lists(recommender))
-        recommender.close()
-    for other in found[1:]:
-        for mine, theirs in zip(found[0], other, strict=True):
-            assert [item for item, _ in mine] == [item for item, _ in theirs]
-            np.testing.assert_allclose([v for _, v in mine], [v for _, v in theirs], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFT", "SignedEASE", "Pop"])

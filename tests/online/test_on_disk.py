@@ -23,7 +23,7 @@ from waiting import held_calls
 
 from recbole_signed import files
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
-from recbole_signed.live.computing import compute_apart, compute_here
+from recbole_signed.live.computing import ComputeBySize, compute_here
 from recbole_signed.live.store import backup
 from recbole_signed.live.store.edges import FrozenEdges
 
@@ -223,9 +223,10 @@ def test_compactions_leave_half_the_time(recommender: OnlineRecommender, monkeyp
     assert min(pauses) >= 0.019
 
 
-def test_a_process_of_its_own_computes_the_same(tmp_path: Path) -> None:
+def test_a_process_of_its_own_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_signed.live.computing.LARGE", 0)
     results = []
-    for name, compute in (("here", compute_here), ("apart", compute_apart)):
+    for name, compute in (("here", compute_here), ("apart", ComputeBySize())):
         recommender = begin(tmp_path / name)
         recommender.compute = compute
         recommender.update([event(n, f"u{n}", f"i{n}", "like") for n in range(10)])
@@ -242,8 +243,11 @@ def test_a_process_of_its_own_computes_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose([score for _, score in here], [score for _, score in apart], rtol=1e-5)
 
 
-def test_what_fails_in_the_process_is_raised_here(recommender: OnlineRecommender) -> None:
+def test_what_fails_in_the_process_is_raised_here(
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_signed.live.computing.LARGE", 0)
     with recommender.reading() as (state, learner):
         edges = state.edges.export()
         with pytest.raises(AttributeError, match="no_such_method"):
-            compute_apart(learner, "no_such_method", edges, state.edges.n_users, state.edges.n_items)
+            ComputeBySize()(learner, "no_such_method", edges, state.edges.n_users, state.edges.n_items)

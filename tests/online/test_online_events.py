@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import check_refused
@@ -18,6 +19,7 @@ from recbole_signed.live.events import DISLIKE, TYPES, VIEW, DeadLetter, Limits,
 from recbole_signed.live.replay.windows import events_of
 from recbole_signed.live.sources import open_source
 from recbole_signed.live.store.line_files import DeadLetterFile
+from recbole_signed.live.store.settings import StateSettings
 
 GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": 5}
 LIMITS = Limits(future_tolerance=100, now=lambda: 1000)
@@ -233,7 +235,9 @@ def test_half_lines_and_the_number_of_dead_letters(tmp_path: Path) -> None:
         raw.write('{"reason": "cut')
     file.write("s", [DeadLetter("why", "2", "line")])
     assert [(letter["position"], letter["raw"]) for letter in file] == [("1", {"a": 1}), ("2", "line")]
-    file = DeadLetterFile(tmp_path / "dead.jsonl", max_bytes=2000)
+    check_refused("'dead_letter_bytes' of a state is -1", StateSettings, dead_letter_bytes=-1)
+    with ready(tmp_path / "state", settings=StateSettings(dead_letter_bytes=2000)) as state:
+        file = state.dead_letters
     for number in range(200):
         file.write("s", [DeadLetter("why", str(number), "row")])
     left = [int(letter["position"]) for letter in file]

@@ -153,20 +153,6 @@ def test_a_log_that_ends_before_its_version_is_refused(tmp_path: Path) -> None:
         state.recover()
 
 
-def test_versions_survive_forgetting(tmp_path: Path) -> None:
-    with ready(tmp_path) as state:
-        state.ingest(stream(60))
-        state.snapshot(TENSORS, {}, model="m")
-        state.compact()
-        state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 61)]))
-        expected, gone = state.hash(), state.users.tombstones.tolist()
-        assert len(gone) == 1
-        assert not len(state.edges.of_user(gone[0]).ids)
-    with ready(tmp_path) as state:
-        assert state.hash() == expected
-        assert not len(state.edges.of_user(gone[0]).ids)
-
-
 def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     user, item = rng.integers(1, 21, 300), rng.integers(1, 16, 300)

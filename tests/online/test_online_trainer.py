@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from online_training import FEW_STEPS, FIELDS, online_trainers
 from prepared import prepared
 from recbole.utils import get_model, get_trainer
 from refusals import check_refused
@@ -20,38 +19,6 @@ from waiting import held_calls
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineTrainer
 from recbole_signed.live.learners.ranking import neighbourhoods
-
-MODELS: dict[str, dict[str, Any]] = {
-    "SSF": {"auto": False, "rank": 8},
-    "SSFL": {"auto": False, "rank": 8, "learned_rank": 6},
-    # the events come years after the training part: to a trend they would be all that is recent
-    "SSFT": {
-        "auto": False,
-        "rank": 8,
-        "order_weights": [0.2, *[0] * 6, 1.0, 0.7, 0.6, 0.3, 0, 0.1, 0.1, 0, 0.2, *[0] * 6],
-    },
-    "SignedEASE": {},
-    "SignediALS": {"embedding_size": 8},
-    "BPR": {"embedding_size": 8, **FEW_STEPS},
-    "LightGCN": {"embedding_size": 8, **FEW_STEPS},
-    "LSGRec": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
-    "SiReN": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
-    "PANEGNN": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
-}
-
-
-@pytest.fixture(params=list(MODELS))
-def start(
-    request: pytest.FixtureRequest,
-    write_inter: Callable[..., Path],
-    signed_rows: list[tuple[int, ...]],
-    tmp_path: Path,
-    quick: dict[str, Any],
-) -> Iterator[Callable[..., Any]]:
-    """Train a model and go online; a second call goes on from the same folder."""
-    settings = {**quick, **MODELS[request.param]}
-    with online_trainers(request.param, tmp_path, write_inter, signed_rows, **settings) as make:
-        yield make
 
 
 def scores(trainer: OnlineTrainer, user: str) -> torch.Tensor:
@@ -111,7 +78,11 @@ def test_new_users_and_items_are_known_from_their_first_event(start: Callable[..
     assert "i3" not in dict(trainer.recommend("newcomer", 100))
     trainer.update([event(3 + n, f"u{n}", "brand new", "like") for n in range(5, 15)])
     assert "brand new" in dict(trainer.recommend("newcomer", 100))
-    assert np.isfinite(list(dict(trainer.recommend("newcomer", 100)).values())).all()
+    ranked = trainer.recommend("newcomer", 100)
+    assert np.isfinite(list(dict(ranked).values())).all()
+    few = trainer.recommend("newcomer", 2, include_only=[item for item, _ in ranked[::9]])
+    assert [item for item, _ in few] == [item for item, _ in ranked[::9]][:2]
+    np.testing.assert_allclose([score for _, score in few], [score for _, score in ranked[::9]][:2], rtol=1e-4)
 
 
 def test_what_comes_while_a_refit_runs_is_in_the_new_version(start: Callable[..., Any]) -> None:
@@ -172,8 +143,8 @@ def test_times_that_count_from_nought_are_milliseconds_once_they_are_converted(
 ) -> None:
     """As those of ``convert yambda`` and ``convert vk-lsvd``: milliseconds that have the size of seconds."""
     rows = [(f"u{user}", f"i{item}", sign, 10_000 * place) for place, (user, item, sign, _) in enumerate(signed_rows)]
-    write_inter("stream", FIELDS, rows)
-    given = {**quick, **MODELS["SSF"], "trainer": "OnlineTrainer", "checkpoint_dir": str(tmp_path / "saved")}
+    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    given = {**quick, "auto": False, "trainer": "OnlineTrainer", "checkpoint_dir": str(tmp_path / "saved")}
     given |= {"data_path": str(tmp_path / "dataset"), "online_state": str(tmp_path / "state")}
     settings, _, parts = prepared("stream", "SSF", **given)
     trainer = OnlineTrainer(settings, get_model("SSF")(settings, parts[0]._dataset))

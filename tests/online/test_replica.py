@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from refusals import check_refused
 from small_recommender import NOW, begin, event
@@ -28,43 +27,6 @@ def lists(source: OnlineRecommender | OnlineReplica, users: list[str]) -> list[l
             items, values = best_items(learner, state.edges, state.users.id_of(user), 8, state.items.keys)
             found.append(list(zip(state.items.tokens(items.tolist()), values.tolist(), strict=True)))
     return found
-
-
-@pytest.mark.parametrize("model", ["SSF", "SignediALS", "SignedEASE", "Pop"])
-def test_the_same_lists_for_the_same_seq(model: str, tmp_path: Path) -> None:
-    settings = {"embedding_size": 6} if model == "SignediALS" else {}
-    writer = begin(tmp_path / "state", model, **settings)
-    replica, users = OnlineReplica(tmp_path / "state"), [f"u{n}" for n in (1, 2, 3, 7, 99)]
-    rng = np.random.default_rng(3)
-    kinds = ["like", "dislike", "view", "unlike", "undislike"]
-    number = 0
-    for turn in range(12):
-        events = []
-        for _ in range(int(rng.integers(1, 6))):
-            number += 1
-            user, item = f"u{rng.integers(1, 45)}", f"i{rng.integers(1, 36)}"
-            events.append(event(number, user, item, str(rng.choice(kinds))))
-        if turn == 5:
-            number += 1
-            events.append(event(number, "u2", "", "forget_user"))
-        writer.update(events)
-        if turn == 3:
-            writer.refresh()
-            writer.snapshot()
-        if turn == 7:
-            writer.refit().result()
-            writer.snapshot()
-            writer.compact()
-        seq = replica.follow()
-        with writer.reading() as (state, _):
-            assert seq == state.applied_seq
-        assert replica.version == writer.version
-        for mine, theirs in zip(lists(replica, users), lists(writer, users), strict=True):
-            assert [item for item, _ in mine] == [item for item, _ in theirs]
-            np.testing.assert_allclose([v for _, v in mine], [v for _, v in theirs], rtol=1e-5)
-    assert replica.users.content_hash() == state.users.content_hash()
-    replica.close()
-    writer.close()
 
 
 def test_it_follows_in_a_thread_and_survives_compaction(writer: OnlineRecommender, replica: OnlineReplica) -> None:
@@ -92,41 +54,6 @@ def test_an_open_replica_does_not_keep_forgotten_users(writer: OnlineRecommender
     assert time.perf_counter() - started < 5
     replica.follow()
     assert (replica.users.id_of("u3"), len(told)) == (0, 0)
-
-
-def test_a_user_forgotten_and_back_between_looks_is_known(writer: OnlineRecommender, replica: OnlineReplica) -> None:
-    """The replica reads the new id before it applies the forgetting of the old one."""
-    number = 0
-    for _ in range(2):  # the second time it is the new id that is forgotten
-        for kind, item in (("forget_user", ""), ("like", "i3"), ("dislike", "i7")):
-            number += 1
-            writer.update([event(number, "u2", item, kind)])
-        replica.follow()
-        with writer.reading() as (state, _):
-            assert replica.users.id_of("u2") == state.users.id_of("u2") > 0
-            assert replica.users.content_hash() == state.users.content_hash()
-        assert lists(replica, ["u2", "u4"]) == lists(writer, ["u2", "u4"])
-
-
-@pytest.mark.parametrize(("compacted", "far"), [(False, 10), (False, 0), (True, 10)])
-def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool, far: int
-) -> None:
-    monkeypatch.setattr("recbole_signed.live.replica.FAR", far)
-    writer, replica = begin(tmp_path / "state"), OnlineReplica(tmp_path / "state")
-    writer.update([event(1, "new", "i1", "like")])
-    replica.follow()
-    writer.update([event(2, "u2", "", "forget_user"), event(3, "new", "", "forget_user")])
-    writer.snapshot()
-    if compacted:
-        writer.compact()
-    replica.follow()
-    with writer.reading() as (state, _):
-        assert replica.applied_seq == state.applied_seq
-        assert replica.users.content_hash() == state.users.content_hash()
-        assert not replica.users.id_of("u2")
-    replica.close()
-    writer.close()
 
 
 def compact(writer: OnlineRecommender) -> None:
@@ -168,19 +95,6 @@ def test_it_follows_though_something_happens_while_the_log_is_read(
     for mine, theirs in ((replica.users, writer.state.users), (replica.items, writer.state.items)):
         assert mine.content_hash() == theirs.content_hash()
     assert lists(replica, ["u1", "u2", "u3", "stays", "new3"]) == lists(writer, ["u1", "u2", "u3", "stays", "new3"])
-
-
-def test_an_activated_version_has_one_name_on_writer_and_replica(writer: OnlineRecommender, tmp_path: Path) -> None:
-    writer.update([event(1, "u1", "i1", "dislike")])
-    writer.refresh()
-    writer.update([event(2, "u1", "i2", "dislike")])
-    name, fitted = writer.snapshot(), writer.version
-    writer.refit().result()
-    writer.snapshot()
-    writer.activate(name)
-    replica = OnlineReplica(tmp_path / "state")
-    assert writer.version == replica.version == fitted
-    replica.close()
 
 
 def test_a_replica_takes_the_limits_of_its_writer(tmp_path: Path) -> None:

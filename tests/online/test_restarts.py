@@ -1,7 +1,8 @@
 """A trainer that starts again on a state that has moved on."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from faults import no_room_at
-from online_training import FEW_STEPS, online_trainers
 from refusals import check_refused
 from small_recommender import NOW, event
 
@@ -19,21 +19,11 @@ from recbole_signed.files import DamagedError
 from recbole_signed.live import Event, OnlineTrainer
 from recbole_signed.live.store.versions import Versions
 
-MODELS: dict[str, dict[str, Any]] = {"SSF": {"auto": False, "rank": 8}, "BPR": {"embedding_size": 8, **FEW_STEPS}}
 
-
-@pytest.fixture(params=list(MODELS))
-def start(
-    request: pytest.FixtureRequest,
-    write_inter: Callable[..., Path],
-    signed_rows: list[tuple[int, ...]],
-    tmp_path: Path,
-    quick: dict[str, Any],
-) -> Iterator[Callable[..., OnlineTrainer]]:
+@pytest.fixture(params=["SSF", "BPR"])
+def start(request: pytest.FixtureRequest, starts: Callable[..., OnlineTrainer]) -> Callable[..., OnlineTrainer]:
     """Train and go online; a second call goes on from the same folder, with rows appended to the data set."""
-    settings = {**quick, **MODELS[request.param]}
-    with online_trainers(request.param, tmp_path, write_inter, signed_rows, **settings) as make:
-        yield make
+    return partial(starts, request.param)
 
 
 @pytest.mark.parametrize("saved", [True, False])

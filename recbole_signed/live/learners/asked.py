@@ -24,7 +24,7 @@ from recbole_signed.live.events import DISLIKE, ITEM, EventBatch
 from recbole_signed.live.learners.base import IntArray
 from recbole_signed.live.learners.ssf.live_features import LiveFeatures
 from recbole_signed.live.store.announcements import AnnouncedValues, Pair
-from recbole_signed.live.store.edge_views import Row, Rows
+from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.wishes import Wish
 from recbole_signed.ssf.item_counters import UNKNOWN
@@ -39,22 +39,21 @@ class OwnEdges:
         self.n_items, self.of_all = edges.n_items, edges.of_all
 
     @classmethod
-    def of(cls, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> EdgeState:
+    def of(cls, edges: EdgeState, user: int, row: Rows, n_users: int | None = None) -> EdgeState:
         """Return edges in which one user has those of a row."""
-        rows = Rows(np.array([0, len(row.ids)]), row.ids, row.kind, row.timestamp)
-        return cast(EdgeState, cls(edges, np.array([user]), rows, n_users))
+        return cast(EdgeState, cls(edges, np.array([user]), row, n_users))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
 
-    def of_user(self, user: int) -> Row:
+    def of_user(self, user: int) -> Rows:
         """Return the edges of a user."""
         place = np.flatnonzero(self._users == user)
         if not len(place):
             return self._edges.of_user(user)
         rows, here = self._rows, slice(*self._rows.indptr[place[0] : place[0] + 2])
         assert rows.timestamp is not None
-        return Row(rows.ids[here], rows.kind[here], rows.timestamp[here])
+        return Rows.one(rows.ids[here], rows.kind[here], rows.timestamp[here])
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
         """Return the edges of all the users that have rows, of one of them however often, or of others.
@@ -177,7 +176,7 @@ class Asked:
         kinds = np.concatenate([row.kind[stays], np.full(len(own), DISLIKE, dtype=row.kind.dtype)])
         times = np.concatenate([row.timestamp[stays], [each.timestamp for each in disliked]])
         order = np.argsort(ids)
-        return OwnEdges.of(edges, self.user, Row(ids[order], kinds[order], times[order].astype(np.int64)))
+        return OwnEdges.of(edges, self.user, Rows.one(ids[order], kinds[order], times[order].astype(np.int64)))
 
     def moved(self, scores: np.ndarray, items: IntArray | None, middle: float, strength: float) -> np.ndarray:
         """Return what items are ranked by, ``[n]``; ``middle`` is that of the user's scores of unseen items."""

@@ -50,22 +50,13 @@ class Learner:
     """Whether what comes after a dislike is told from it at once, but for what is near it."""
     ranks_without_edges: bool = True
     """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
+    needs_times: bool = False
+    """Whether :meth:`fit` looks at the times of edges."""
+    refresh_needs_times: bool = False
+    """Whether :meth:`refresh` does."""
+    remembers: bool = False
+    """Whether what :meth:`fit` learns depends on the fits before it, too."""
     _near: Any = None  # `Neighbours`, where items have vectors
-
-    @property
-    def needs_times(self) -> bool:
-        """Whether :meth:`fit` looks at the times of edges."""
-        return False
-
-    @property
-    def refresh_needs_times(self) -> bool:
-        """Whether :meth:`refresh` does."""
-        return False
-
-    @property
-    def remembers(self) -> bool:
-        """Whether what :meth:`fit` learns depends on the fits before it, too."""
-        return False
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Learn from scratch (T3)."""
@@ -149,9 +140,6 @@ class Learner:
         raise NotImplementedError
 
 
-LearnerDefaults = Learner  # the name under which the learners of SSF have it
-
-
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
     """Return the likes and dislikes of all users as a graph ``[n_users, n_items]``."""
     indptr = np.zeros(n_users + 1, dtype=np.int64)
@@ -175,7 +163,7 @@ def matrices(rows: Rows, n_columns: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Return the likes and the dislikes among some edges as matrices of ones, ``[n, n_columns]``."""
     both = []
     for kind in (LIKE, DISLIKE):
-        own = Rows.where(rows.kind == kind, rows.indptr, rows.ids, rows.kind)
+        own = rows.where(rows.kind == kind)
         # edges come sorted, and each pair once: nothing is left to sort or add up
         both.append(csr(np.ones(len(own.ids), dtype=np.float32), own.ids, own.indptr, n_columns))
     return both[0], both[1]
@@ -186,12 +174,3 @@ def csr(data: np.ndarray, ids: np.ndarray, indptr: np.ndarray, n_columns: int) -
     matrix = sp.csr_matrix((data, ids, indptr.astype(np.int32)), shape=(len(indptr) - 1, n_columns))
     matrix.has_canonical_format = True
     return matrix
-
-
-def grown(table: np.ndarray, n: int) -> np.ndarray:
-    """Return the table with at least ``n`` rows, doubled where they do not suffice; new rows are zero."""
-    if n <= len(table):
-        return table
-    larger = np.zeros((max(n, 2 * len(table)), *table.shape[1:]), dtype=table.dtype)
-    larger[: len(table)] = table
-    return larger

@@ -73,6 +73,7 @@ class EmbeddingLearner(Learner):
 
     def _begin(self, recipe: TrainingRecipe, settings: OnlineSettings) -> None:
         self.name, self.recipe, self.settings = recipe.name, recipe, settings
+        self.needs_times = bool(settings.valid_share)  # a fit holds out the last edges then
         self.seed = int(recipe.config["seed"])
         self.weights = Weights()
         self.known = np.zeros(0, dtype=np.int64)  # keys of the edges that the version has learned from
@@ -99,11 +100,6 @@ class EmbeddingLearner(Learner):
         """Return this without the parameters that :meth:`from_model` kept."""
         self._trained = None
         return self
-
-    @property
-    def needs_times(self) -> bool:
-        """Whether a fit holds out the last edges."""
-        return bool(self.settings.valid_share)
 
     # ---- T3 and T2
 

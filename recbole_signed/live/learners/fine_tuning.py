@@ -14,15 +14,16 @@ from torch import nn
 
 from recbole_signed.arrays import contains
 from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
-from recbole_signed.evaluation.metrics import ndcg_at
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.recipe import TrainingRecipe, scores_of
+from recbole_signed.live.learners.ssf.live_weights import held_out
 from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.ssf.shortlist import Pieces
+from recbole_signed.ssf.validation import Validation
 from recbole_signed.trainer.checkpoints import grown_optimizer, grown_parameters
 from recbole_signed.trainer.signed_trainer import learning_rate
 
-TOP = 20
 MAX_USERS = 2000
 
 
@@ -168,17 +169,11 @@ def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items:
     order = np.argsort(edges.timestamp, kind="stable")
     held = np.zeros(len(edges), dtype=bool)
     held[order[int(len(edges) * (1 - share)) :]] = True
-    train = EdgeArrays(*(each[~held] for each in (edges.user, edges.item, edges.kind, edges.timestamp)))
-    wanted = held & (edges.kind == LIKE) & (np.bincount(train.user, minlength=n_users)[edges.user] > 0)
-    users = np.unique(edges.user[wanted])[:MAX_USERS]
+    train = edges.where(~held)
+    users = np.intersect1d(edges.user[held & (edges.kind == LIKE)], train.user)[:MAX_USERS].astype(np.int64)
     if not len(users) or not every:
         return epochs
-    row = np.full(n_users, -1)
-    row[users] = np.arange(len(users))
-    likes, hidden = (
-        (row[edges.user[rows]], edges.item[rows])
-        for rows in (wanted & (row[edges.user] >= 0), ~held & (row[edges.user] >= 0))
-    )
+    validation = held_out(edges, ~held, users, (n_users, n_items))
     model = recipe.build(train, n_users, n_items)
     known = Verdicts.of(train, recipe)
     batches, optimizer = Batches(recipe, known, known, n_items, seed), adam(recipe, model)
@@ -187,7 +182,7 @@ def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items:
         train_epoch(recipe, model, optimizer, batches, epoch)
         if (epoch + 1) % every:
             continue
-        value = _ndcg(model, users, likes, hidden)
+        value = _ndcg(model, validation)
         if value > best:
             best, found = value, epoch + 1
         elif epoch + 1 - found > patience * every:
@@ -195,17 +190,16 @@ def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items:
     return found
 
 
-def _ndcg(
-    model: Any, users: np.ndarray, likes: tuple[np.ndarray, np.ndarray], hidden: tuple[np.ndarray, np.ndarray]
-) -> float:
-    scores = scores_of(model, torch.from_numpy(users.astype(np.int64))).numpy()
-    scores[:, 0] = -np.inf
-    scores[hidden] = -np.inf
-    depth = min(TOP, scores.shape[1] - 1)
-    top = np.argsort(-scores, axis=1)[:, :depth]
-    liked = np.zeros(scores.shape, dtype=bool)
-    liked[likes] = True
-    return float(ndcg_at(np.take_along_axis(liked, top, axis=1), liked.sum(axis=1))[:, -1].mean())
+def _ndcg(model: Any, validation: Validation) -> float:
+    """Return NDCG@20 of what a model ranks by."""
+    users = torch.from_numpy(validation.numbers)
+
+    def scores(pieces: Pieces) -> torch.Tensor:
+        found = scores_of(model, users[pieces.rows])
+        found[:, 0] = -torch.inf  # padding
+        return found
+
+    return float(validation.values([scores]).mean())
 
 
 USER, ITEM = "user", "item"

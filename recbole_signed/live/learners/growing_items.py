@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from recbole_signed.live.learners.base import grown, matrices, user_rows
+from recbole_signed.arrays import grown
+from recbole_signed.live.learners.base import matrices, user_rows
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 
@@ -137,4 +138,4 @@ def _first(rows: Rows, n: int) -> Rows:
     if not (lengths > n).any():
         return rows
     place = np.arange(len(rows.ids)) - np.repeat(rows.indptr[:-1], lengths)
-    return Rows.where(place < n, rows.indptr, rows.ids, rows.kind)
+    return rows.where(place < n)

@@ -19,9 +19,10 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
+from recbole_signed.arrays import grown
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
-from recbole_signed.live.learners.base import IntArray, grown, rows_of
+from recbole_signed.live.learners.base import IntArray, rows_of
 from recbole_signed.live.store.edges import EdgeState
 
 GROWTH = 1.25  # an item is folded in again once it has this many times the edges that the last version knew of

@@ -66,6 +66,7 @@ class DecayPopularLearner(PopularLearner):
     """Ranks by the likes of an item, each of which counts half after each half-life."""
 
     name = "DecayPop"
+    needs_times = True
 
     def __init__(self, half_life: float = 7.0) -> None:
         super().__init__()
@@ -74,11 +75,6 @@ class DecayPopularLearner(PopularLearner):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters, by the names in the model's yaml."""
         return {"half_life": self.half_life}
-
-    @property
-    def needs_times(self) -> bool:
-        """Whether a fit looks at the times of edges: yes."""
-        return True
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Count."""

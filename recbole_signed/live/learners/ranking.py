@@ -84,7 +84,7 @@ class Judged:
             n_items = self.before.n_items
             keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
             stays = ~contains(keys, owner * n_items + rows.ids)
-            rows = Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)
+            rows = rows.where(stays)
         return cast(EdgeState, OwnEdges(self.before, self._known, rows))
 
     def scores(self) -> torch.Tensor:
@@ -217,13 +217,11 @@ def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None, 
 
 def _counted(edges: EdgeState, items: IntArray, keys: Keys | None) -> sp.csr_matrix:
     """Return how many of the likers of each of some items like every item, ``[len(items), n_items]``."""
-    rows = edges.of_items(items)
-    likers = Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
-    first = first_likers(likers.indptr, likers.ids, None if keys is None else keys[0])
-    likers = Rows.where(first, likers.indptr, likers.ids, likers.kind)
+    likers = edges.likers(items)
+    likers = likers.where(first_likers(likers.indptr, likers.ids, None if keys is None else keys[0]))
     users, column = np.unique(likers.ids, return_inverse=True)
     theirs = edges.of_users(users)
-    likes = Rows.where(theirs.kind == LIKE, theirs.indptr, theirs.ids, theirs.kind)
+    likes = theirs.where(theirs.kind == LIKE)
     of_items, of_users = (
         sp.csr_matrix((np.ones(len(ids), dtype=np.float32), ids, indptr), shape=(len(indptr) - 1, width))
         for ids, indptr, width in ((column, likers.indptr, len(users)), (likes.ids, likes.indptr, edges.n_items))

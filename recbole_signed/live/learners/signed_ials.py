@@ -105,8 +105,7 @@ class LeastSquaresLearner(Learner):
 
     def make_users(self, rows: Rows) -> np.ndarray:
         """Return the half-steps of users, given the items of the last refresh."""
-        old = rows.ids < len(self._base)
-        known = matrices(Rows.where(old, rows.indptr, rows.ids, rows.kind), len(self._base))
+        known = matrices(rows.where(rows.ids < len(self._base)), len(self._base))
         return self.problem.half_step(*known, self._base, self._base_gram).numpy()
 
     def make_items(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, users: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from recbole_signed.live.learners.asked import Asked, OwnEdges
 from recbole_signed.live.learners.base import IntArray, Learner
 from recbole_signed.live.serve.experiments import Assignment
 from recbole_signed.live.serve.schemas import WishInfo
-from recbole_signed.live.store.edge_views import Row
+from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.ssf.item_counters import UNKNOWN
 
@@ -83,7 +83,7 @@ def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeS
     last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
     ids = np.array(sorted(last), dtype=np.int32)
     places = np.array([last[int(item)] for item in ids], dtype=np.int64)
-    row = Row(ids, kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
+    row = Rows.one(ids, kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
     return OwnEdges.of(edges, SESSION, row, SESSION + 1)
 
 
@@ -92,7 +92,7 @@ def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
     row = edges.of_user(user)
     assert row.timestamp is not None
     stays = row.ids != item
-    return OwnEdges.of(edges, user, Row(row.ids[stays], row.kind[stays], row.timestamp[stays]))
+    return OwnEdges.of(edges, user, Rows.one(row.ids[stays], row.kind[stays], row.timestamp[stays]))
 
 
 def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[int, EdgeState, Asked | None] | None:

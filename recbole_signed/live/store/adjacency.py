@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from recbole_signed.arrays import grown
 from recbole_signed.live.store.edge_views import pieces
 
 KEY = "key"
@@ -46,7 +47,6 @@ class Adjacency:
         self._start = ends - self._room
         self._end, self.n_entries = int(self._room.sum()), int(indptr[-1])
         self._free: dict[int, list[int]] = {}  # places that rows have left, by their size
-        self._left: list[tuple[int, int]] = []  # size and place of those that a frozen copy still reads
         size = _RESERVE * self._end + 1024
         self.columns: dict[str, np.ndarray] = {name: np.empty(size, dtype) for name, dtype in self._dtypes.items()}
         for entries, places in _places(indptr, self._start, self._length):
@@ -58,11 +58,9 @@ class Adjacency:
 
     def grow(self, n_rows: int) -> None:
         """Add empty rows until there are ``n_rows``."""
-        if n_rows > len(self._start):
-            more = np.zeros(max(n_rows, 2 * len(self._start)) - len(self._start), dtype=np.int64)
-            self._start, self._length, self._room = (
-                np.concatenate([array, more]) for array in (self._start, self._length, self._room)
-            )
+        self._start, self._length, self._room = (
+            grown(each, n_rows) for each in (self._start, self._length, self._room)
+        )
         self._n = max(self._n, n_rows)
 
     def row(self, row: int) -> slice:
@@ -70,11 +68,9 @@ class Adjacency:
         start = int(self._start[row])
         return slice(start, start + int(self._length[row]))
 
-    def places(self, rows: np.ndarray, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and places, of each ``most`` entries."""
+    def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and places ``[d]``."""
         start, length = self._start[rows], self._length[rows]
-        if most is not None:
-            length = np.minimum(length, most)
         indptr = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum(length, out=indptr[1:])
         return indptr, np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
@@ -168,10 +164,6 @@ class Adjacency:
     def thaw(self, frozen: Frozen) -> None:
         """Let changes go on without a frozen copy."""
         self._frozen.remove(frozen)
-        if not self._frozen:
-            for room, start in self._left:
-                self._free.setdefault(room, []).append(start)
-            self._left = []
 
     def _move(self, row: int, length: int) -> None:
         """Give a row another place, with room for more than ``length`` entries."""
@@ -186,11 +178,8 @@ class Adjacency:
         old = self.row(row)
         for column in self.columns.values():
             column[start : start + old.stop - old.start] = column[old]
-        if left := int(self._room[row]):
-            if self._frozen:  # what something frozen reads waits until that is thawed
-                self._left.append((left, old.start))
-            else:
-                self._free.setdefault(left, []).append(old.start)
+        if left := int(self._room[row]):  # what something frozen would read there, it has copied: the row changes
+            self._free.setdefault(left, []).append(old.start)
         self._start[row], self._room[row] = start, room
 
     def _make_room(self, room: int) -> None:

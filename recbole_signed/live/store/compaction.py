@@ -50,42 +50,43 @@ class Base:
         except DamagedError as error:
             raise UsageError(f"{error} No version reaches back behind it: restore the folder from a backup.") from error
 
-    def write(
-        self,
-        seq: int,
-        edges: dict[str, np.ndarray],
-        n_items: int,
-        new_users: NewTokens | None = None,
-        new_items: NewTokens | None = None,
-    ) -> None:
-        """Make edges the base, with tokens that join the vocabulary, and erase the rows of the log up to ``seq``."""
-        log, old = self._log, self._log.base
+    def write(self, seq: int, edges: dict[str, np.ndarray], n_items: int, new: tuple[NewTokens, ...] = ()) -> None:
+        """Make edges the base, with users and items that join, and erase the rows of the log up to ``seq``."""
         name = f"base-{seq:012d}"
-        if name == old:
-            return
-        folder = self._directory / name
+        if name != self._log.base:
+            self._put(name, seq, edges, n_items, new)
+            at("base:switched")
+            self.purge()
+            at("base:vacuumed")
+
+    def erase(self, users: list[int]) -> None:
+        """Write the base again without some users; the state is held while it is put in the place of the old one."""
+        edges = self.load()
+        edges.erase([user for user in users if user < edges.n_users])
+        first, _, number = str(self._log.base).partition(".")
+        self._put(f"{first}.{int(number or 0) + 1}", self._log.base_seq, edges.to_tensors(), edges.n_items)
+
+    def _put(
+        self, name: str, seq: int, edges: dict[str, np.ndarray], n_items: int, new: tuple[NewTokens, ...] = ()
+    ) -> None:
+        """Write a base and let the log name it in the place of the one before."""
+        log, folder = self._log, self._directory / name
         with refusing("Writing the base of the event log"):
             shutil.rmtree(folder, ignore_errors=True)
             write_folder(folder, {"edges": edges}, {"seq": seq, "n_items": n_items}, "base")
         with self._enter(), explained(log.path, "Compacting the event log"):
-            connection = log.connection
-            with transaction(connection):
-                for table, new in (("users", new_users), ("items", new_items)):
-                    if new is not None:
-                        connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", new.rows(0))
-                        write_meta(connection, {table: new.first + len(new.tokens)})
-                write_meta(connection, {"base_seq": seq, "base": name})
+            with transaction(log.connection):
+                for table, joining in zip(("users", "items"), new, strict=False):
+                    log.connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", joining.rows(0))
+                    write_meta(log.connection, {table: joining.first + len(joining.tokens)})
+                write_meta(log.connection, {"base_seq": seq, "base": name})
             log.base, log.base_seq, log.last_seq = name, seq, max(seq, log.last_seq)
-            for vocabulary, new in ((log.users, new_users), (log.items, new_items)):
-                if new is not None:
-                    vocabulary.add(new)
-            if new_users is not None and new_items is not None:
+            for vocabulary, joining in zip((log.users, log.items), new, strict=False):
+                vocabulary.add(joining)
                 log.begun = len(log.users), len(log.items)
-            self.clean()
-            truncate_wal(connection)
-        at("base:switched")
-        self.purge()
-        at("base:vacuumed")
+            with refusing("Removing the base of before"):
+                self.clean()
+            truncate_wal(log.connection)
 
     def advance(self, versions: Versions) -> bool:
         """Make the edges of the oldest whole version the base, if it is the newer; return whether there is one."""
@@ -110,24 +111,6 @@ class Base:
                 taken = time.perf_counter() - started
             if more:
                 time.sleep(taken)
-
-    def erase(self, users: list[int]) -> None:
-        """Write the base again without some users; the state is held while it is put in the place of the old one."""
-        log, old = self._log, self._log.base
-        edges = self.load()
-        edges.erase([user for user in users if user < edges.n_users])
-        first, _, number = str(old).partition(".")
-        name = f"{first}.{int(number or 0) + 1}"
-        with refusing("Writing the base of the event log"):
-            shutil.rmtree(self._directory / name, ignore_errors=True)
-            about = {"seq": log.base_seq, "n_items": edges.n_items}
-            write_folder(self._directory / name, {"edges": edges.to_tensors()}, about, "base")
-        with self._enter():
-            with explained(log.path, "Erasing a user from the base"), transaction(log.connection):
-                write_meta(log.connection, {"base": name})
-            log.base = name
-            with refusing("Removing the base of before"):
-                self.clean()
 
     def clean(self) -> None:
         """Remove bases that are not the log's: those before it, and what a crash left."""

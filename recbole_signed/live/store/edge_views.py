@@ -9,24 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from recbole_signed.live import LIKE
-from recbole_signed.live.events import DISLIKE, SKIP, VIEW, sign_of
+from recbole_signed.live.events import DISLIKE, SKIP, VIEW
 from recbole_signed.sequences import Sequences
 
 PIECE = 1 << 18  # numbers that are worked out at a time where NumPy lets no other thread run meanwhile
-
-
-@dataclass(frozen=True)
-class Row:
-    """A node's visible edges, ``[d]``: ``ids`` int32 rising, ``kind`` int8, ``timestamp`` int64 (an item's: None)."""
-
-    ids: np.ndarray
-    kind: np.ndarray
-    timestamp: np.ndarray | None = None
-
-    @property
-    def sign(self) -> np.ndarray:
-        """Sign of each edge, int8."""
-        return sign_of(self.kind)
 
 
 @dataclass(frozen=True)
@@ -39,18 +25,21 @@ class Rows:
     timestamp: np.ndarray | None = None  # int64 milliseconds `[d]`; None where they were read without
 
     @classmethod
-    def where(
-        cls, seen: np.ndarray, indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray, time: np.ndarray | None = None
-    ) -> Rows:
-        """Keep the edges that a mask ``[d]`` names."""
+    def one(cls, ids: np.ndarray, kind: np.ndarray, time: np.ndarray | None) -> Rows:
+        """Give the edges of a single node."""
+        return cls(np.array([0, len(ids)]), ids, kind, time)
+
+    def where(self, seen: np.ndarray) -> Rows:
+        """Return the edges that a mask ``[d]`` names."""
         kept = np.flatnonzero(seen)  # unlike a running sum it lets other threads run, however long it is
-        return cls(np.searchsorted(kept, indptr), ids[kept], kind[kept], None if time is None else time[kept])
+        time = None if self.timestamp is None else self.timestamp[kept]
+        return Rows(np.searchsorted(kept, self.indptr), self.ids[kept], self.kind[kept], time)
 
     @property
     def verdicts(self) -> Rows:
         """The likes and dislikes."""
         verdict = (self.kind == LIKE) | (self.kind == DISLIKE)
-        return self if verdict.all() else Rows.where(verdict, self.indptr, self.ids, self.kind, self.timestamp)
+        return self if verdict.all() else self.where(verdict)
 
     @property
     def sequences(self) -> Sequences:

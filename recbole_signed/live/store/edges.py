@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from recbole_signed.arrays import begins
+from recbole_signed.arrays import begins, grown
 from recbole_signed.files import DamagedError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
@@ -17,7 +17,6 @@ from recbole_signed.live.store.edge_views import (
     Changes,
     EdgeArrays,
     LogBatch,
-    Row,
     Rows,
     other_side,
     owners,
@@ -100,17 +99,13 @@ class EdgeState:
     def _registers(self, places: np.ndarray | slice) -> Registers:
         return Registers(*(self._by_user.columns[name][places] for name in COLUMNS))
 
-    def of_user(self, user: int) -> Row:
-        """Visible edges of a user."""
-        here = self._by_user.row(user)
-        kind, time = self._registers(here).seen()
-        seen = kind != ABSENT
-        return Row(self._by_user.columns[KEY][here][seen], kind[seen], time[seen])
+    def of_user(self, user: int) -> Rows:
+        """Visible edges of a user, with their times."""
+        return self.of_users(np.array([user]), times=True)
 
-    def of_item(self, item: int) -> Row:
+    def of_item(self, item: int) -> Rows:
         """Visible edges of an item; ``ids`` are users."""
-        here = self._by_item.row(item)
-        return Row(self._by_item.columns[KEY][here].copy(), self._by_item.columns["kind"][here].copy())
+        return self.of_items(np.array([item]))
 
     def times(self, users: np.ndarray, items: np.ndarray, *, verdicts: bool = False) -> np.ndarray:
         """Newest time of each pair int64 ``[n]``, with ``verdicts`` of those alone; `NEVER` where nothing is known."""
@@ -125,7 +120,8 @@ class EdgeState:
         """Visible edges of some users, with their times if asked for."""
         indptr, places = self._by_user.places(users)
         kind, time = self._registers(places).seen()
-        return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
+        rows = Rows(indptr, self._by_user.columns[KEY][places], kind, time if times else None)
+        return rows.where(kind != ABSENT)
 
     def liked_by(self, users: np.ndarray) -> np.ndarray:
         """Return the items that some users like, one user's after the other's; 0 for each of their other pairs."""
@@ -156,29 +152,27 @@ class EdgeState:
             self._nearest = NearestItems()
         return self._nearest.of(self, items, keys, most)
 
-    def of_items(self, items: np.ndarray, most: int | None = None) -> Rows:
-        """Visible edges of some items, at most so many of each; ``ids`` are users, those who joined first."""
-        indptr, places = self._by_item.places(items, most)
+    def of_items(self, items: np.ndarray) -> Rows:
+        """Visible edges of some items; ``ids`` are users."""
+        indptr, places = self._by_item.places(items)
         return Rows(indptr, self._by_item.columns[KEY][places], self._by_item.columns["kind"][places])
 
     def likers(self, items: np.ndarray) -> Rows:
         """Users that like some items; as :meth:`of_items`."""
         rows = self.of_items(items)
-        return Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
+        return rows.where(rows.kind == LIKE)
 
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""
         return _visible(*self._by_user.gather(BY_USER))
 
-    def content_hash(self) -> str:
-        """Hash of the visible edges and their times."""
-        edges = self.export()
-        return _hash(edges.user, edges.item, edges.kind, edges.timestamp)
-
     def full_hash(self) -> str:
         """Hash of all that is remembered, of pairs that are no longer visible too."""
         user, item, registers = self._all()
-        return _hash(user, item, *registers.columns().values())
+        digest = hashlib.sha256()
+        for column in (user, item, *registers.columns().values()):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
 
     # ---- writing
 
@@ -186,8 +180,9 @@ class EdgeState:
         """Make room for ids below ``n_users`` and ``n_items``."""
         self._by_user.grow(n_users)
         self._by_item.grow(n_items)
-        self._user_counts = _room(self._user_counts, n_users)
-        self._item_counts = _room(self._item_counts, n_items)
+        self._user_counts, self._item_counts = (
+            grown(counts, n, axis=1) for counts, n in ((self._user_counts, n_users), (self._item_counts, n_items))
+        )
         for recent in self._recent.values():
             recent.grow(self.n_items)
         if self._pairs is not None:
@@ -415,23 +410,7 @@ def _indptr(sorted_ids: np.ndarray, n: int) -> np.ndarray:
     return np.searchsorted(sorted_ids, np.arange(n + 1, dtype=sorted_ids.dtype))
 
 
-def _room(counts: np.ndarray, n: int) -> np.ndarray:
-    """The counters with room for ``n`` ids, doubled where it is too little."""
-    if n <= counts.shape[1]:
-        return counts
-    larger = np.zeros((len(counts), max(n, 2 * counts.shape[1])), dtype=counts.dtype)
-    larger[:, : counts.shape[1]] = counts
-    return larger
-
-
 def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _hash(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import at, sync_folder
+from recbole_signed.files import at
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import FORGET_USER
-from recbole_signed.live.store.announcements import LINES, Announcements, features_in
+from recbole_signed.live.store.announcements import Announcements
 from recbole_signed.live.store.database import (
     SEQ,
     HighWaterMark,
@@ -69,19 +69,8 @@ class EventLog:
         self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
         self.reload(check=check)
         if not read_only:
-            self._take_lines(path.with_name(LINES))
             self.end_graces()
         self.empty_wal()
-
-    def _take_lines(self, path: Path) -> None:
-        """Move the features that an earlier version has kept beside the log into it."""
-        if path.exists():
-            features = features_in(path, self.users)
-            with explained(self.path, "Taking features into the event log"), transaction(self.connection):
-                self.announcements.write(features)
-            self.announcements.follow(features)
-            path.unlink()
-            sync_folder(path.parent)
 
     def reload(self, *, check: bool = False) -> None:
         """Read again what memory holds of the log, after an exception; with ``check`` against all checksums."""
@@ -123,30 +112,26 @@ class EventLog:
     # ---- writing
 
     def append(
-        self,
-        batch: EventBatch,
-        source: str | None = None,
-        position: str | None = None,
-        announced: Mapping[str, Mapping[str, str]] | None = None,
+        self, batch: EventBatch, source: str | None = None, position: str | None = None
     ) -> tuple[LogBatch, list[int]]:
         """Add a batch in one transaction and return its new rows; a ``forget_user`` erases its user from the log."""
         digests = [self._seen.digest(each) for each in batch.event_id]
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
             fresh = self._fresh(digests)
-            users = [batch.user_id[i] for i in fresh]
-            forgets = batch.type[fresh] == FORGET_USER
-            user, new_users, forgotten = self.users.propose(users, forgets)
-            item, new_items, _ = self.items.propose([batch.item_id[i] for i in fresh])
+            new = batch.take(np.array(fresh, dtype=np.int64))
+            forgets = new.type == FORGET_USER
+            user, new_users, forgotten = self.users.propose(new.user_id, forgets)
+            item, new_items, _ = self.items.propose(new.item_id)
             sizes = len(self.users) + len(new_users.tokens), len(self.items) + len(new_items.tokens)
-            logged = self._rows(batch, np.array(fresh, dtype=np.int64), (user, item), forgotten, sizes)
+            logged = self._rows(new, (user, item), forgotten, sizes)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
-            self.wishes.add(batch, [fresh[i] for i in (logged.seq - logged.first_seq).tolist()], logged, self.seq_of)
-            gone = [batch.user_id[i] for i, forgets_it in zip(fresh, forgets, strict=True) if forgets_it]
-            self.announcements.write(announced or {}, gone)
+            self.wishes.add(new, logged, self.seq_of)
+            announced, times = new.announced(), _times_of_forgetting(new)
+            self.announcements.write(announced, times)
             if forgotten:
                 self._erase_users(forgotten, logged)
-            if forgets.any():  # of users who are not known, too: their events may be on their way
-                self.graves.dig(_times_of_forgetting(batch, fresh), self.settings.now())
+            if times:  # of users who are not known, too: their events may be on their way
+                self.graves.dig(times, self.settings.now())
                 write_small_sum(self.connection)
             if source is not None and position is not None:
                 row = (source, position, zlib.crc32(position.encode()))
@@ -155,10 +140,10 @@ class EventLog:
             self.users.forget(i)
         self.users.add(new_users)
         self.items.add(new_items)
-        self.announcements.follow(announced or {}, gone)
+        self.announcements.follow(announced, times)
         self.last_seq = logged.last_seq
         self._mark.write(self.last_seq)
-        if forgets.any():
+        if times:
             self.graves.reload()
         if forgotten:
             self.erasure_pending = True
@@ -177,16 +162,14 @@ class EventLog:
             del first[known]
         return list(first.values())
 
-    def _rows(
-        self, batch: EventBatch, fresh: np.ndarray, ids: tuple[np.ndarray, ...], forgotten: list[int], sizes: Sizes
-    ) -> LogBatch:
-        kind = batch.type[fresh].astype(np.int64)
+    def _rows(self, new: EventBatch, ids: tuple[np.ndarray, ...], forgotten: list[int], sizes: Sizes) -> LogBatch:
+        kind = new.type.astype(np.int64)
         stays = np.ones(len(kind), dtype=bool)
         if forgotten:
             stays = (kind == FORGET_USER) | ~np.isin(ids[0], forgotten)
-        seq = self.last_seq + 1 + np.arange(len(fresh), dtype=np.int64)
-        columns = (seq, *ids, kind, batch.timestamp[fresh], batch.value[fresh])
-        return LogBatch(self.last_seq + 1, self.last_seq + len(fresh), *sizes, *(each[stays] for each in columns))
+        seq = self.last_seq + 1 + np.arange(len(new), dtype=np.int64)
+        columns = (seq, *ids, kind, new.timestamp, new.value)
+        return LogBatch(self.last_seq + 1, self.last_seq + len(new), *sizes, *(each[stays] for each in columns))
 
     def _write(self, logged: LogBatch, digests: list[bytes], new_users: NewTokens, new_items: NewTokens) -> None:
         execute = self.connection.executemany
@@ -419,9 +402,8 @@ class EventLog:
         return LogBatch(after + 1, end, len(self.users), len(self.items), *[*arrays[:5], value])
 
 
-def _times_of_forgetting(batch: EventBatch, rows: list[int]) -> dict[str, int]:
+def _times_of_forgetting(batch: EventBatch) -> dict[str, int]:
     times: dict[str, int] = {}
-    for i in rows:
-        if batch.type[i] == FORGET_USER:
-            times[batch.user_id[i]] = max(times.get(batch.user_id[i], 0), int(batch.timestamp[i]))
+    for i in np.flatnonzero(batch.type == FORGET_USER).tolist():
+        times[batch.user_id[i]] = max(times.get(batch.user_id[i], 0), int(batch.timestamp[i]))
     return times

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.arrays import contains
+from recbole_signed.arrays import contains, grown
 from recbole_signed.live import LIKE
 from recbole_signed.live.store.edge_views import owners
 
@@ -118,8 +118,7 @@ class NearestItems:
             return self._free.pop()
         if self._next == len(self._item) and self._next < max(CELLS // (KEPT + WAITING), 2 * PIECE_OF_ITEMS):
             for name in ("_item", "_used", "_bound", "_bound_key", "_near", "_common"):
-                old = getattr(self, name)
-                setattr(self, name, np.concatenate([old, np.zeros((max(len(old), 64), *old.shape[1:]), old.dtype)]))
+                setattr(self, name, grown(getattr(self, name), max(self._next + 1, 64)))
         slot = self._next = self._next % len(self._item)
         self._next += 1
         if self._slot[self._item[slot]] == slot:

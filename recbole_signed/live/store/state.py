@@ -38,7 +38,7 @@ from recbole_signed.files import (
 )
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import ANNOUNCED, FORGET_USER, ids_of
-from recbole_signed.live.store.backup import BackupInfo, back_up, noted
+from recbole_signed.live.store.backup import BackupInfo, back_up
 from recbole_signed.live.store.compaction import Base, first_edges
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
@@ -156,10 +156,6 @@ class OnlineState(StateView):
                 pass  # the files are still there
             return back_up(self.directory, Path(target))
 
-    def backups(self) -> list[Path]:
-        """Return the folders of the backups that were made of this state; raises as `backup.noted`."""
-        return [each.path for each in noted(self.directory)]
-
     @property
     def last_seq(self) -> int:
         """Seq of the newest event in the log; 0 for none."""
@@ -215,8 +211,8 @@ class OnlineState(StateView):
     ) -> None:
         """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`."""
         with self.entered():
-            edges, new_users, new_items = first_edges(self.log, users, items, columns, unit_known=unit_known)
-            self.base.write(0, edges.to_tensors(), edges.n_items, new_users, new_items)
+            edges, *new = first_edges(self.log, users, items, columns, unit_known=unit_known)
+            self.base.write(0, edges.to_tensors(), edges.n_items, tuple(new))
             self._start_from(edges, 0)
         self._warn_of_future(*map(np.asarray, (columns[0], columns[1], columns[3])))
 
@@ -272,9 +268,8 @@ class OnlineState(StateView):
             named = {batch.user_id[i] for i in np.flatnonzero(batch.type == FORGET_USER).tolist()}
             if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
                 self.dead_letters.erase(named)
-            announced = self._to_announce(batch, taken) if len(batch.announces) else {}
             with self._noting_what_is_behind():
-                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position, announced)
+                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
                 at("state:appended")
                 self.check_files()  # what was committed to a file that is gone is not acknowledged
             status[taken[fresh]] = NEW
@@ -288,23 +283,13 @@ class OnlineState(StateView):
             update = self._apply(appended.logged, n_new, n_duplicate)
             return replace(update, n_refused=n_late, status=status)
 
-    def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
-        """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""
-        tells = np.intersect1d(batch.announces, taken)
-        return batch.take(np.setdiff1d(taken, tells[~self._is_new(batch, tells)])).announced()
-
-    def _is_new(self, batch: EventBatch, rows: np.ndarray) -> np.ndarray:
-        """Return which rows have an event id that was never taken, the first of each, bool ``[len(rows)]``."""
-        found = np.zeros(len(rows), dtype=bool)
-        found[self.log.first_seen([batch.event_id[i] for i in rows.tolist()])] = True
-        return found
-
     def forgettings(self, batch: EventBatch) -> np.ndarray:
         """Return which rows of a batch would forget their user now, int64: neither delayed ones nor duplicates."""
         with self.entered(writes=False):
             taken = np.flatnonzero(~self.log.graves.late(batch))
             forgets = batch.type[taken] == FORGET_USER
-            return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
+            fresh = self.log.first_seen([batch.event_id[i] for i in taken.tolist()]) if forgets.any() else []
+            return taken[[i for i in sorted(fresh) if forgets[i]]]
 
     def announced(
         self, batch: EventBatch | None = None, sides: Collection[str] = tuple(ANNOUNCED.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,14 @@ class Wishes:
         self._seq = 0
         self._read()
 
-    def add(self, batch: EventBatch, rows: Sequence[int], logged: LogBatch, seq_of: Callable[[str], int]) -> None:
-        """Keep what the rows of a batch ask for, in its transaction; an undo by event takes back nothing newer."""
+    def add(self, new: EventBatch, logged: LogBatch, seq_of: Callable[[str], int]) -> None:
+        """Keep what new events ask for, in their transaction; an undo by event takes back nothing newer."""
         asking = np.flatnonzero(np.isin(logged.type, _KINDS)).tolist()
         if not asking:
             return
         self._connection.execute(WISHES.replace("TABLE", "TABLE IF NOT EXISTS", 1))
         for place in asking:
-            told = json.loads(batch.features[rows[place]])
+            told = json.loads(new.features[int(logged.seq[place]) - logged.first_seq])
             user, item, kind, at, seq = (
                 int(each[place]) for each in (logged.user, logged.item, logged.type, logged.timestamp, logged.seq)
             )

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.arrays import grown
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.graph import SignedGraph
@@ -25,11 +26,10 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import AnnouncedFeatures
 from recbole_signed.live.learners.base import (
     IntArray,
-    LearnerDefaults,
+    Learner,
     Refreshed,
     csr,
     graph_of,
-    grown,
     rows_of,
     user_rows,
 )
@@ -48,7 +48,7 @@ from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.user_edges import UserEdges
 
 
-class SpectralLearner(LearnerDefaults):
+class SpectralLearner(Learner):
     """A :class:`SpectralFilter` whose counters, users and growing items follow the edges."""
 
     name = "SSF"
@@ -216,7 +216,7 @@ class SpectralLearner(LearnerDefaults):
     def make_users(self, rows: Rows) -> np.ndarray:
         r"""Return :math:`D_u^{-e} R_u V_0`, with the degrees that the last refresh knew of items."""
         old = rows.ids < len(self.items.degree)  # the others have no vector in V_0
-        known = Rows.where(old, rows.indptr, rows.ids, rows.kind)
+        known = rows.where(old)
         users, base = self._edges(rows), self.items.base
         data = users.weights[old] * np.repeat(self._scale(users.degrees) ** 2, np.diff(known.indptr))
         data *= self._scale(self.items.degree[known.ids])

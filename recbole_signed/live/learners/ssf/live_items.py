@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from recbole_signed.arrays import grown
 from recbole_signed.graph.top_scores import largest
-from recbole_signed.live.learners.base import IntArray, grown
+from recbole_signed.live.learners.base import IntArray
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN, ExpectedCounts, ItemCounters

@@ -34,7 +34,7 @@ class TimeLearner(SpectralLearner):
     """A :class:`SpectralLearner` that knows the order of events and the trend of items."""
 
     name = "SSFT"
-    dislikes_lead = True
+    dislikes_lead = needs_times = refresh_needs_times = True
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class TimeLearner(SpectralLearner):
         self.start = weights_of(None) if weights is None else weights
         self.known = Fit(self.start)
         self.choose_again, self.trend_since = choose_again, trend_since
+        self.remembers = choose_again > 0  # weights begin with those before
         self.until, self.n_forgotten = -np.inf, 0
         self.operator = np.zeros((0, 0), dtype=np.float32)
         self._pairs, self._recent = PairCounts(1), [RecentCounts(life) for life, _ in TRENDS]
@@ -64,21 +65,6 @@ class TimeLearner(SpectralLearner):
         again = number_of("choose_again", int, rest.pop("choose_again", USERS))
         since = number_of("trend_since", float, rest.pop("trend_since", 0.0))
         return cls._of(rest, weights=weights, choose_again=again, trend_since=since)
-
-    @property
-    def needs_times(self) -> bool:
-        """Whether a fit looks at the times of edges: yes."""
-        return True
-
-    @property
-    def refresh_needs_times(self) -> bool:
-        """Whether a refresh does: yes."""
-        return True
-
-    @property
-    def remembers(self) -> bool:
-        """Whether a fit depends on those before it: its weights begin with theirs."""
-        return self.choose_again > 0
 
     # ---- T3 and T2
 
