@@ -256,6 +256,7 @@ def verify(state: State, as_json: Json = False) -> None:
 
 def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     """Return what is wrong with each damaged file or folder of a state, and the number of rejected events."""
+    from recbole_signed.live.store.announcements import LINES
     from recbole_signed.live.store.backup import BACKUPS
     from recbole_signed.live.store.event_log import EventLog
     from recbole_signed.live.store.line_files import DeadLetterFile, read_lines
@@ -285,7 +286,8 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
         base = newer
         look(base, partial(read_base, state / base))
         newer = look(log_file.name, base_of_log) if base in damage else base
-    look(BACKUPS, partial(read_lines, state / BACKUPS))
+    for register in (BACKUPS, LINES):
+        look(register, partial(read_lines, state / register))
     versions = _versions(state)
     for name in versions.names():
         look(name, partial(versions.load, name))

@@ -1,5 +1,7 @@
 """Features of items and users that were announced are those of the log, whatever crashes or is forgotten."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_recommender import content
 
+from recbole_signed.files import DamagedError
 from recbole_signed.live import Event, EventBatch
+from recbole_signed.live.store import backup
+from recbole_signed.live.store.announcements import LINES
+from recbole_signed.live.store.owner import LOG
+from recbole_signed.live.store.state import OnlineState
 
 NOW = 1_700_000_000_000
 
@@ -37,6 +44,50 @@ def test_the_newest_announcement_counts_whatever_is_delivered_again(
         state.close()
         state = ready(folder)
     state.close()
+
+
+def of_earlier_versions(folder: Path, *lines: str) -> None:
+    """Let a state be one of an earlier version, which kept features in a file beside the log."""
+    with contextlib.closing(sqlite3.connect(folder / LOG, isolation_level=None)) as log:
+        log.execute("DROP TABLE features")
+    (folder / LINES).write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_the_features_of_an_earlier_version_go_into_the_log(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with ready(folder) as state:
+        state.ingest(EventBatch.of([Event("1", "ann", "a", "like", NOW)]))
+    item = '{"item": "a", "features": {"year": %d}}'
+    of_earlier_versions(folder, item % 6, item % 7, *(f'{{"user": "{u}", "features": {{}}}}' for u in ("ann", "bob")))
+    with (folder / LINES).open("a") as file:
+        file.write('{"user": "ann", "fea')  # as a crash leaves it
+    backup.back_up(folder, tmp_path / "backup")
+    for path in (folder, tmp_path / "backup"):
+        for _ in range(2):
+            with ready(path) as state:
+                assert state.announced() == {"item": {1: {"year": 7}}, "user": {1: {}}}
+                assert not (path / LINES).exists()
+        assert b"bob" not in content(path)  # who could not be forgotten
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"item": 5, "features": {}}',
+        '{"user": "a", "features": [1]}',
+        '{"user": "a", "item": "b", "features": {}}',
+        '{"features": {}}',
+        "[]",
+        "nonsense",
+        '{"item": "a", "features": {}, "sum": 1}',
+    ],
+)
+def test_a_file_of_an_earlier_version_with_another_line_is_damaged(tmp_path: Path, line: str) -> None:
+    ready(tmp_path).close()
+    of_earlier_versions(tmp_path, line)
+    with pytest.raises(DamagedError, match=r"features\.jsonl is damaged"):
+        OnlineState.open(tmp_path)
+    assert (tmp_path / LINES).exists()
 
 
 def told(user: str, stamp: int, event: str = "", **features: object) -> Event:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recbole_signed.files import DamagedError
 from recbole_signed.live.event_fields import pairs_of
 from recbole_signed.live.events import ANNOUNCED
 from recbole_signed.live.store.database import damaged, text_sum
+from recbole_signed.live.store.line_files import read_lines
 from recbole_signed.live.store.vocabulary import Vocabulary
 
+LINES = "features.jsonl"  # file of a state directory in which earlier versions of this package kept them
 _SIDES = tuple(ANNOUNCED.values())
 _Features = Mapping[str, Mapping[str, str]]  # JSON by side and token
 
@@ -28,7 +31,9 @@ class Announcements:
         self._connection, self._path = connection, path
         self._known: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
         self.n_changes = 0  # rises with each change
-        self._take(connection.execute("SELECT * FROM features"))
+        # a state of an earlier version has none until it is opened for writing
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'features'").fetchone():
+            self._take(connection.execute("SELECT * FROM features"))
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
@@ -83,6 +88,24 @@ class Announcements:
             numbers = vocabulary.ids(tokens).tolist()
             found[side] = {n: json.loads(known[token]) for n, token in zip(numbers, tokens, strict=True) if n}
         return found
+
+
+def features_in(path: Path, users: Vocabulary) -> _Features:
+    """Read an earlier version's file, without users that the vocabulary lacks: they could not be forgotten."""
+    found: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
+    for side, token, features in _rows(path):
+        if side == "item" or token in users:
+            found[side][token] = json.dumps(features, sort_keys=True)
+    return found
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for row in read_lines(path):
+        told = [(side, row[side]) for side in _SIDES if side in row] if isinstance(row, dict) else []
+        features = row.get("features") if told else None
+        if len(told) != 1 or not isinstance(told[0][1], str) or not isinstance(features, dict):
+            raise DamagedError(f"{path} is damaged: a line is not of an item or a user; put a copy of it in its place.")
+        yield (*told[0], features)
 
 
 class AnnouncedValues:

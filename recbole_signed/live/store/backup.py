@@ -32,6 +32,7 @@ from recbole_signed.files import (
     sync_folder,
 )
 from recbole_signed.live.events import FORGET_USER
+from recbole_signed.live.store.announcements import LINES
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.line_files import read_lines, summed_line
 from recbole_signed.live.store.owner import LOG, existing_log
@@ -221,6 +222,8 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     log = EventLog(folder / LOG, read_only=True, check=True)
     try:
         base, last_seq = log.base, log.last_seq
+        if (directory / LINES).exists():  # the state was not opened since an earlier version
+            shutil.copyfile(directory / LINES, folder / LINES)
         shutil.copyfile(directory / BACKUPS, folder / _OTHERS)
     finally:
         log.close()

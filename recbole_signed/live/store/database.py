@@ -54,6 +54,7 @@ WISHES = """CREATE TABLE wishes (
 ) WITHOUT ROWID"""
 """The table of ``wishes.py``, which comes with its first row."""
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
+_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)  # which earlier versions did not have
 _FULL = (13, 10, 8, 14)  # SQLITE_FULL, _IOERR, _READONLY, _CANTOPEN: the names came with Python 3.11
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -148,8 +149,10 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             "open it with the version that wrote it."
         )
     tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")}
-    if tables - {WISHES} != {*_STATEMENTS}:
+    if tables - {_FEATURES, WISHES} != {*_STATEMENTS} - {_FEATURES}:
         raise damaged(path, "its tables are not those that were made")
+    if _FEATURES not in tables and not read_only:
+        connection.execute(_FEATURES)
     if check:
         with one_view(connection):
             fits = small_sum(connection) == kept_sum(connection, "small", text_sum([[] for _ in _SMALL]))

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import at
+from recbole_signed.files import at, sync_folder
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import FORGET_USER
-from recbole_signed.live.store.announcements import Announcements
+from recbole_signed.live.store.announcements import LINES, Announcements, features_in
 from recbole_signed.live.store.database import (
     SEQ,
     HighWaterMark,
@@ -69,8 +69,19 @@ class EventLog:
         self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
         self.reload(check=check)
         if not read_only:
+            self._take_lines(path.with_name(LINES))
             self.end_graces()
         self.empty_wal()
+
+    def _take_lines(self, path: Path) -> None:
+        """Move the features that an earlier version has kept beside the log into it."""
+        if path.exists():
+            features = features_in(path, self.users)
+            with explained(self.path, "Taking features into the event log"), transaction(self.connection):
+                self.announcements.write(features)
+            self.announcements.follow(features)
+            path.unlink()
+            sync_folder(path.parent)
 
     def reload(self, *, check: bool = False) -> None:
         """Read again what memory holds of the log, after an exception; with ``check`` against all checksums."""
