@@ -2,8 +2,9 @@
 
 * ``less`` and ``more`` name values by ``features``; ``undo`` takes back by values, or by the ``event`` with an id.
 * ``dislike`` with ``about``, a feature, is ``less`` of the values of the item, and hides it; no model learns of it.
+* ``hide``: the user has seen the item already; it is in none of its lists, and tells nothing of taste.
 * each may have a ``duration`` in seconds, after which it is as if it had never been.
-* the newest counts; a dislike of this kind ends with a later ``like``, ``dislike`` or ``undislike`` of its item.
+* the newest counts; a dislike of this kind, and a hide, ends with a later verdict or ``undislike`` of its item.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 from recbole_signed.files import parse_json
 from recbole_signed.ids_and_times import id_text, quoted
 
-LESS, MORE, UNDO, ASIDE = range(10, 14)  # types that ask for something; the last: a dislike `about` or with `duration`
-ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}  # what each of them asks for
+LESS, MORE, UNDO, ASIDE, HIDE = range(10, 15)  # types that ask for something; ASIDE: a dislike `about`, or for a time
+ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1, HIDE: -1}  # what each of them asks for
+OF_ITEMS = (ASIDE, HIDE)
+HIDDEN = "hidden"  # in the place of a value, of what a HIDE asks for
 OF_SOME = {
     "about": ((ASIDE,), "about is a field of the type dislike alone"),
-    "duration": ((ASIDE, LESS, MORE), "duration is a field of the types dislike, less and more alone"),
+    "duration": ((*OF_ITEMS, LESS, MORE), "duration is a field of the types dislike, hide, less and more alone"),
     "event": ((UNDO,), "event is a field of the type undo alone"),
     "features": ((LESS, MORE, UNDO), "features are announced by the types item and user alone"),
 }
@@ -61,9 +64,9 @@ def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]
             told["event"] = id_text(event)
         except ValueError as error:
             raise InvalidRowError(f"event {error}; expected the event_id of what is taken back") from None
-    elif kind != dislike:
+    elif kind in (LESS, MORE, UNDO):
         told["features"] = _named(row.get("features"))
-    elif not is_nothing(about := row.get("about")) and about != "item":
+    elif kind == dislike and not is_nothing(about := row.get("about")) and about != "item":
         try:
             told["about"] = id_text(about)
         except ValueError as error:

@@ -29,6 +29,7 @@ from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, iso_
 from recbole_signed.live.event_fields import (
     ASIDE,
     ASKING,
+    HIDE,
     LESS,
     MORE,
     OF_SOME,
@@ -54,11 +55,11 @@ TYPES: dict[str, int] = {
     "less": LESS,
     "more": MORE,
     "undo": UNDO,
+    "hide": HIDE,
 }
 NO_ITEM = frozenset((FORGET_USER, USER, LESS, MORE, UNDO))
 ANNOUNCED = {ITEM: "item", USER: "user"}  # what events of a type announce
 NAMES = {code: name for name, code in TYPES.items()} | {ASIDE: "dislike"}
-TYPES["hide"] = VIEW  # what a user has seen already: it is in no list any more, and tells nothing of taste
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
 _FIELDS = tuple(dict.fromkeys((*KNOWN_FIELDS, *OF_SOME)))
 _KNOWN = frozenset(_FIELDS)
@@ -88,7 +89,7 @@ class Event:
         features: of the item or user that an event of the type ``item`` or ``user`` announces; or what less, more, or
             neither any more, is asked for.
         about: of a dislike: the feature that it is about; None for the item.
-        duration: seconds for which a dislike, ``less`` or ``more`` acts; None: until it is taken back.
+        duration: seconds for which a dislike, ``hide``, ``less`` or ``more`` acts; None: until it is taken back.
         event: of an ``undo`` without features: the id of what is taken back.
     """
 

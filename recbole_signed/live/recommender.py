@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import quoted
-from recbole_signed.live.event_fields import ASIDE, ASKING, LESS, MORE, UNDO
+from recbole_signed.live.event_fields import ASKING, UNDO
 from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.live.learners.asked import Asked, ItemValues, unknown_values
 from recbole_signed.live.learners.base import Learner
@@ -384,6 +384,6 @@ def _not_undone(state: OnlineState, batch: EventBatch, row: int, event: str) -> 
         own = whose == int(state.users.ids([user])[0])
     if not own:
         return f"there is no event with the id {quoted(event)} to take back"
-    if kind in (LESS, MORE, ASIDE, None):  # the type of an old event is not known any more
+    if kind is None or (kind in ASKING and kind != UNDO):  # the type of an old event is not known any more
         return None
     return f"the event {quoted(event)} asked for nothing; a like or dislike is taken back by unlike or undislike"

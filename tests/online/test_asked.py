@@ -103,6 +103,26 @@ def test_less_lowers_more_lifts_and_an_undo_restores_each_score(live: OnlineReco
     assert live.recommend("u1", N_ITEMS) == before
 
 
+def test_what_is_hidden_comes_back_when_it_ends_or_is_taken_back(live: OnlineRecommender, clock: Clock) -> None:
+    def listed() -> Ranked:
+        return live.recommend("u1", N_ITEMS, dislike_strength=0.0)
+
+    before = listed()
+    item, others = before[2][0], [*before[:2], *before[3:]]
+    for end in ("undo", "undislike", None):
+        live.update([hide := said("u1", "hide", item, duration=None if end else DAY)])
+        assert listed() == others
+        if end == "undo":
+            live.update([said("u1", "undo", event=hide.event_id)])
+        elif end:
+            live.update([said("u1", end, item)])
+        else:
+            clock.now += DAY + 10
+        assert listed() == before
+    live.update([said("u1", "hide", item), said("u1", "like", item), said("u1", "unlike", item)])
+    assert listed() == before
+
+
 @pytest.mark.parametrize("about", [None, "genre"])
 def test_a_dislike_with_an_end_or_about_a_feature(live: OnlineRecommender, clock: Clock, about: str | None) -> None:
     others = live.recommend("u2", N_ITEMS)
@@ -171,7 +191,7 @@ def test_an_undo_takes_back_what_an_event_asked_for(folder: Path, clock: Clock) 
     assert live.recommend("u1", N_ITEMS) != newest
     with pytest.raises(UsageError, match="there is no event with the id 'nothing' to take back"):
         live.update([said("u1", "undo", event="nothing")])
-    for kind in ("dislike", "like", "hide"):  # what looked taken back would not be
+    for kind in ("dislike", "like", "view"):  # what looked taken back would not be
         plain = said("u1", kind, "i1")
         undo = said("u1", "undo", event=plain.event_id)
         for together in ([plain, undo], [undo]):
@@ -272,7 +292,7 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
         "duration is 1000000000000.0; expected a number of seconds above 0 and below 1e12",
         "no item has a feature 'colour'; the features are genre",
         None,
-        "duration is a field of the types dislike, less and more alone",
+        "duration is a field of the types dislike, hide, less and more alone",
         "about is a field of the type dislike alone",
         None,
     ]

@@ -26,7 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "DecayPop": {},
     "BPR": {"embedding_size": 8, "epochs": 1, "refresh_steps": 2},
 }
-VERDICTS = ("like", "dislike", "view", "unlike", "undislike")
+VERDICTS = ("like", "dislike", "view", "unlike", "undislike", "hide")
 GENRES = ("Horror", "Comedy")
 USERS = [f"u{n}" for n in (1, 2, 3, 4, N_USERS + 1, N_USERS + 2, 999)]
 """Some of the data set, some of the stream, and one who is not known."""

@@ -20,7 +20,7 @@ from recbole_signed.arrays import distinct
 from recbole_signed.errors import nearest
 from recbole_signed.ids_and_times import quoted
 from recbole_signed.live.event_fields import ASIDE, LESS, MORE, pairs_of
-from recbole_signed.live.events import DISLIKE, ITEM, EventBatch
+from recbole_signed.live.events import DISLIKE, ITEM, VIEW, EventBatch
 from recbole_signed.live.learners.base import IntArray
 from recbole_signed.live.learners.ssf.live_features import LiveFeatures
 from recbole_signed.live.store.announcements import AnnouncedValues, Pair
@@ -160,21 +160,24 @@ class Asked:
 
     @property
     def hidden(self) -> IntArray:
-        """Items that were disliked, int64."""
+        """Items that were disliked or hidden, int64."""
         return np.array([each.item for each in self.wishes if each.item], dtype=np.int64)
 
     def over(self, edges: EdgeState) -> EdgeState:
-        """Return edges in which the user dislikes what it dislikes for a time."""
-        disliked = [each for each in self.wishes if not each.feature]
-        if not disliked:
+        """Return edges in which the user dislikes what it dislikes for a time, and has met what it hides."""
+        added = [each for each in self.wishes if each.item and not each.feature]
+        if not added:
             return edges
         row = edges.of_user(self.user)
         assert row.timestamp is not None
-        own = np.array([each.item for each in disliked], dtype=np.int32)
+        met = {*row.ids.tolist(), *(each.item for each in added if each.dislikes)}
+        added = [each for each in added if each.dislikes or each.item not in met]
+        own = np.array([each.item for each in added], dtype=np.int32)
         stays = ~np.isin(row.ids, own)
         ids = np.concatenate([row.ids[stays], own])
-        kinds = np.concatenate([row.kind[stays], np.full(len(own), DISLIKE, dtype=row.kind.dtype)])
-        times = np.concatenate([row.timestamp[stays], [each.timestamp for each in disliked]])
+        new = np.array([DISLIKE if each.dislikes else VIEW for each in added], dtype=row.kind.dtype)
+        kinds = np.concatenate([row.kind[stays], new])
+        times = np.concatenate([row.timestamp[stays], [each.timestamp for each in added]])
         order = np.argsort(ids)
         return OwnEdges.of(edges, self.user, Rows.one(ids[order], kinds[order], times[order].astype(np.int64)))
 

@@ -102,7 +102,11 @@ def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[in
         return None
     assert row.timestamp is not None
     item = int(row.ids[np.where(row.kind == DISLIKE, row.timestamp, -1).argmax()])
-    others = [] if asked is None else [each for each in asked.wishes if each.item != item or each.feature]
+    others = (
+        []
+        if asked is None
+        else [each for each in asked.wishes if each.item != item or each.feature or not each.dislikes]
+    )
     if asked is None or len(others) == len(asked.wishes):  # it has no end
         return item, edges_without(edges, user, item), asked
     return item, edges, replace(asked, wishes=others)

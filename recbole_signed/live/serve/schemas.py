@@ -216,10 +216,10 @@ class Edge(BaseModel):
 class WishInfo(BaseModel):
     """What a user asks for and has not taken back."""
 
-    kind: Literal["less", "more", "dislike"]
-    feature: str | None = Field(description="The column; None of a dislike of the item itself.")
+    kind: Literal["less", "more", "dislike", "hide"]
+    feature: str | None = Field(description="The column; None of what is about the item itself.")
     values: list[str] = Field(description="Values of the column: of a dislike those that its item has.")
-    item: str | None = Field(description="What was disliked; None for what names a value.")
+    item: str | None = Field(description="What was disliked or hidden; None for what names a value.")
     timestamp: int = Field(description="Of the event, milliseconds since 1970.")
     until: int | None = Field(description="The same, from which on it has no effect; None: it has no end.")
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.live import EventBatch
-from recbole_signed.live.event_fields import ASIDE, ASKING
+from recbole_signed.live.event_fields import ASKING, HIDDEN, HIDE, OF_ITEMS
 from recbole_signed.live.store.database import WISHES, damaged, text_sum
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.vocabulary import Vocabulary
@@ -41,9 +41,14 @@ class Wish:
     timestamp: int
     until: int | None
 
+    @property
+    def dislikes(self) -> bool:
+        """Whether it is a dislike of an item, or of a value that this has."""
+        return self.item > 0 and self.value != HIDDEN
+
     def told(self, items: Vocabulary) -> dict[str, Any]:
         """Return it as JSON, with the id of its item."""
-        kind = "dislike" if self.item else "less" if self.sign < 0 else "more"
+        kind = ("dislike" if self.dislikes else "hide") if self.item else "less" if self.sign < 0 else "more"
         item = items.tokens([self.item])[0] if self.item else None
         feature = self.feature or None
         return {"kind": kind, "feature": feature, "item": item, "timestamp": self.timestamp, "until": self.until}
@@ -74,7 +79,7 @@ class Wishes:
             if "event" in told:
                 query = "SELECT item, feature, value FROM wishes WHERE user = ? AND seq = ?"
                 named = self._connection.execute(query, (user, seq_of(told["event"]))).fetchall()
-            for target in named if kind != ASIDE else [(item, told.get("about", ""), "")]:
+            for target in named if kind not in OF_ITEMS else [(item, told.get("about", ""), HIDDEN * (kind == HIDE))]:
                 row = (user, *target, ASKING[kind], at, until, seq)
                 self._connection.execute(_PUT, (*row, text_sum(row)))
 
