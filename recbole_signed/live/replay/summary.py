@@ -179,11 +179,12 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
             lines.append(Line((row["model"], _title(row["arm"])), tuple(cells)))
         sections.append(Section(name, tuple(lines)))
     model = (Header("Model", left=True),)
-    gates = [(name, gate_text(gate)) for name, gate in summary["gate"].items()]
-    sections.append(Section("Gate", text_lines(gates), "", (Header("This data set is", left=True),), model))
+    if gates := [(name, gate_text(gate)) for name, gate in summary["gate"].items()]:
+        sections.append(Section("Gate", text_lines(gates), "", (Header("This data set is", left=True),), model))
     memory = f"Peak memory of the process with all arms: {summary['peak_memory_bytes'] / MEGABYTE:.0f} MB."
     costs = [_cost_cells(name, cost) for name, cost in summary["cost"].items()]
-    sections.append(Section("Cost", text_lines(costs), memory, tuple(map(Header, COSTS)), model))
+    if costs:
+        sections.append(Section("Cost", text_lines(costs), memory, tuple(map(Header, COSTS)), model))
     retention = (
         "Retention: the sum of the metric over that of the retrained arm, on the same cases; in brackets the 5th and "
         "95th percentile over resampled users. "
@@ -191,9 +192,9 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
     dislikes = "Dislike recall: over cases with a dislike. "
     if "repeatdislike@20" in metrics:
         dislikes += "Repeatdislike: that of the ten items nearest to an earlier dislike of the user. "
+    latency = "Latency: from the event to the user's new list, with the event on the disk."
     note = (
-        f"{retention if kept else ''}{dislikes if 'dislikerecall@20' in metrics else ''}Latency: from the event to "
-        "the user's new list, with the event on the disk."
+        f"{retention if kept else ''}{dislikes if 'dislikerecall@20' in metrics else ''}{latency if costs else memory}"
     )
     head = (*model, Header("Arm", left=True))
     columns = tuple(map(Header, [*metrics, *kept]))
