@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_signed.arrays import distinct, spans
+from recbole_signed.graph import LONG
 
 IntArray = npt.NDArray[np.int64]
-ROWS, MOST_CELLS = 64, 43_000_000  # users scored at a time, and most scores
+ROWS, MORE_ROWS, MOST_CELLS = 64, 256, 43_000_000  # users scored at a time, in a large catalogue, and most scores
 
 
 def users_at_a_time(n_items: int, cells: int) -> int:
     """Return for how many users all items are scored at a time; more than ``cells`` allows where that would be few."""
-    return max(1, cells // n_items, min(ROWS, MOST_CELLS // n_items))
+    return max(1, cells // n_items, min(MORE_ROWS if n_items >= LONG else ROWS, MOST_CELLS // n_items))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 ML_100K_SIGNED = "ml-100k-signed"  # the data set that makes itself, from the ratings inside RecBole's wheel
 TOY_SIGNED = "toy-signed"  # the data set of the examples in the documentation, which `convert toy` makes
 SMALL_BYTES = 20_000_000  # size of interaction files, about a million rows, below which one thread is enough
-EVAL_CELLS = 4_000_000  # default `eval_batch_size` for signed data: scores per batch, or those of 64 users
+EVAL_CELLS = 4_000_000  # default `eval_batch_size` for signed data: scores per batch, or those of 64 or 256 users
 
 # fmt: off
 FREE_KEYS = frozenset((

@@ -703,6 +703,10 @@ def test_many_users_at_a_time_where_the_catalogue_is_large(signed: str, monkeypa
         _, _, (_, _, test) = prepared(signed, **split)
         assert (test.step, test.batch_size) == (rows, rows)
         assert len(next(iter(test))[0]) == min(rows, len(test.users))
+    monkeypatch.setattr(item_lists, "LONG", n_items)
+    monkeypatch.setattr(item_lists, "MOST_CELLS", 1_000 * n_items)
+    _, _, (_, _, test) = prepared(signed, **split)
+    assert test.step == 256
     _, _, (_, _, test) = prepared(signed, **split, eval_batch_size=3 * n_items)
     assert test.step == 3  # what is given holds
     sampled = {"eval_args": {**split["eval_args"], "mode": "uni20"}}
