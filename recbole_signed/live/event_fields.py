@@ -19,8 +19,7 @@ from recbole_signed.ids_and_times import id_text, quoted
 
 LESS, MORE, UNDO, ASIDE, HIDE = range(10, 15)  # types that ask for something; ASIDE: a dislike `about`, or for a time
 ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1, HIDE: -1}  # what each of them asks for
-OF_ITEMS = (ASIDE, HIDE)
-HIDDEN = "hidden"  # in the place of a value, of what a HIDE asks for
+OF_ITEMS = {ASIDE: "", HIDE: "hidden"}  # those that are about an item, and what stands for the value of a feature
 OF_SOME = {
     "about": ((ASIDE,), "about is a field of the type dislike alone"),
     "duration": ((*OF_ITEMS, LESS, MORE), "duration is a field of the types dislike, hide, less and more alone"),

@@ -96,7 +96,7 @@ def refuse_target(directory: Path, target: Path) -> None:
     if directory in (target, *target.parents):
         raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
     if (target / BACKUP).exists():
-        # a state that was begun anew, or another one, would take the place of the only copy
+        # a state that was begun again, or another one, would take the place of the only copy
         if target.resolve() not in [each.path.resolve() for each in noted(directory)]:
             raise UsageError(f"{target} is a backup of another state; name another folder, or move that one away.")
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.live import EventBatch
-from recbole_signed.live.event_fields import ASKING, HIDDEN, HIDE, OF_ITEMS
+from recbole_signed.live.event_fields import ASKING, HIDE, OF_ITEMS
 from recbole_signed.live.store.database import WISHES, damaged, text_sum
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.vocabulary import Vocabulary
@@ -44,7 +44,7 @@ class Wish:
     @property
     def dislikes(self) -> bool:
         """Whether it is a dislike of an item, or of a value that this has."""
-        return self.item > 0 and self.value != HIDDEN
+        return self.item > 0 and self.value != OF_ITEMS[HIDE]
 
     def told(self, items: Vocabulary) -> dict[str, Any]:
         """Return it as JSON, with the id of its item."""
@@ -79,7 +79,7 @@ class Wishes:
             if "event" in told:
                 query = "SELECT item, feature, value FROM wishes WHERE user = ? AND seq = ?"
                 named = self._connection.execute(query, (user, seq_of(told["event"]))).fetchall()
-            for target in named if kind not in OF_ITEMS else [(item, told.get("about", ""), HIDDEN * (kind == HIDE))]:
+            for target in [(item, told.get("about", ""), OF_ITEMS[kind])] if kind in OF_ITEMS else named:
                 row = (user, *target, ASKING[kind], at, until, seq)
                 self._connection.execute(_PUT, (*row, text_sum(row)))
 
