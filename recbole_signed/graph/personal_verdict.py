@@ -10,13 +10,14 @@ score tells nothing: 0 of an exposure, what an item has without the user's taste
 the user's scores. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the :data:`NEAR` items with
 the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a like: nor any but a
 dislike); 0 else. A dislike of what would not have been shown tells little of what is:
-:math:`\sigma_{di} = (\frac32 (b_d - m_d) / (b_i - m_i))^2`, from :data:`LEAST_STOOD` to 1, without the last run. The
+:math:`\sigma_{di} = (\frac32 (b_d - m_d) / (b_i - m_i))^2`, from :data:`LEAST_STOOD` to 1, without all that act. The
 strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a
 like has ended, at least :data:`FLOOR`, which a dislike without a time has.
 
 The score b is that of the edges without the newest verdict, where that is a dislike. Of the last run, the dislikes that
 are later than all likes, the first enters b with the second (in a model of order at once), the others with the next
-like. An item near a dislike of the run has at most the score that it has without the run.
+like. An item near a dislike has at most the score that it has without the dislikes of a known time that act, so that
+none lifts it, now or after other verdicts.
 
 References: dislikes as input and label (arXiv 2308.12256).
 """
@@ -129,6 +130,11 @@ class Verdicts:
         found = np.where(self.timed, np.maximum(2.0 ** (-age / HALF_LIFE), FLOOR), FLOOR)
         newer = self._later(open_), self._later(~self.like & ~open_)
         return np.where(np.where(open_, newer[0] < LONGEST_RUN, ~self.like & (newer[1] < NEWEST)), found, 0.0)
+
+    @cached_property
+    def acting(self) -> npt.NDArray[np.bool_]:
+        """Which events are dislikes of a known time that act, or of the last run."""
+        return self.last_run | (self.timed & (self.strengths > 0))
 
     @property
     def protecting(self) -> npt.NDArray[np.bool_]:
@@ -251,11 +257,11 @@ class Heights:
     scores: npt.NDArray[np.floating]
     """Of edges without the dislikes that are held back, ``[n]``."""
     alone: npt.NDArray[np.floating]
-    """Without the last run, ``[n]``."""
+    """Without the dislikes of a known time that act, ``[n]``."""
     neutral: npt.NDArray[np.floating]
     """m, ``[n]``."""
     disliked: npt.NDArray[np.floating]
-    """:math:`b_d - m_d` without the last run, ``[m]``."""
+    """:math:`b_d - m_d` without them, ``[m]``."""
 
 
 @dataclass(frozen=True)
@@ -265,8 +271,6 @@ class Demotions:
     user: IntArray
     """``[n]``, the place of the user among those asked for."""
     item: IntArray
-    in_last_run: npt.NDArray[np.bool_]
-    """Whether it is near a dislike of the last run."""
     first: IntArray
     """``[n + 1]``: the dislikes of a pair are at ``first[i]:first[i + 1]``."""
     dislike: IntArray
@@ -278,7 +282,7 @@ class Demotions:
     def none(cls) -> Demotions:
         """Return those of users for whom nothing falls."""
         none = np.zeros(0, dtype=np.int64)
-        return cls(none, none, np.zeros(0, dtype=bool), np.zeros(1, dtype=np.int64), none, np.zeros(0))
+        return cls(none, none, np.zeros(1, dtype=np.int64), none, np.zeros(0))
 
     @classmethod
     def of(cls, verdicts: Verdicts, seen: IntArray, near: NeighbourhoodsOf, n_items: int) -> Demotions:
@@ -342,9 +346,8 @@ class Demotions:
         if not len(key):
             return cls.none()
         starts = np.flatnonzero(begins(key))
-        in_last_run = np.logical_or.reduceat(verdicts.last_run[event], starts)
         first = np.append(starts, len(key))
-        return cls(key[starts] // n_items, key[starts] % n_items, in_last_run, first, verdicts.item[event], pull)
+        return cls(key[starts] // n_items, key[starts] % n_items, first, verdicts.item[event], pull)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -381,6 +384,6 @@ class Demotions:
     def lowered(self, heights: Heights, strength: float) -> npt.NDArray[np.floating]:
         """Return the scores of the pairs after their fall, ``[n]``."""
         scores, neutral = heights.scores, heights.neutral
-        base = np.where(self.in_last_run, np.minimum(scores, heights.alone), scores)
+        base = np.minimum(scores, heights.alone)
         nearness = np.maximum.reduceat(self._counts(heights), self.first[:-1])  # a sort for the causes takes longer
         return (base - strength * nearness * np.maximum(base - neutral, 0.0)).astype(scores.dtype)

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 from recbole.utils import InputType, ModelType
 
+from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.eigenvectors import gram_eigenvectors
 from recbole_signed.graph.inverse import ease_scores
 from recbole_signed.graph.propagation import GramFilter, symmetric
@@ -71,8 +72,11 @@ class FilterRecommender(TrainingFreeRecommender):
 
     def signal(self, users: Any = None) -> sp.csr_matrix:
         """Return the matrix that is filtered, of all users or of some: float32 ``[n_users or batch, n_items]``."""
-        graph = self.graph if users is None else self.graph.rows(users.cpu().numpy())
-        return graph.weighted(self.dislike_weight) if self.reads_both_signs else graph.likes
+        return self.signal_of(self.graph if users is None else self.graph.rows(users.cpu().numpy()))
+
+    def signal_of(self, users: SignedGraph) -> sp.csr_matrix:
+        """Return the same of any users by their edges."""
+        return users.weighted(self.dislike_weight) if self.reads_both_signs else users.likes
 
 
 class InverseRecommender(FilterRecommender):
@@ -89,6 +93,10 @@ class InverseRecommender(FilterRecommender):
     def filtered(self, rows: sp.csr_matrix) -> torch.Tensor:
         """Return x B of rows x, CSR ``[n, n_items]``: ``[n, n_items]``."""
         return ease_scores(rows, self.inverse)
+
+    def scores_of(self, users: SignedGraph) -> torch.Tensor:
+        """Return the scores of all items for any users by their edges, ``[n_users, n_items]``."""
+        return self.filtered(self.signal_of(users))
 
     def weights_of(self, item: int) -> torch.Tensor:
         """Return what a like of an item adds to the score of each, ``[n_items]``: its row of B."""

@@ -213,10 +213,10 @@ class PersonalVerdicts:
         pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
         own, of_dislikes = at(scores, *pairs), at(scores, *dislikes)
         alone = own
-        again = distinct(verdicts.user[verdicts.last_run & ~held_back])
-        if len(again) and len(fallen):  # the first of the run is in the scores
+        again = distinct(verdicts.user[verdicts.acting & ~held_back])
+        if len(again) and len(fallen):
             some = verdicts.rows(again)
-            before = scores_of(without(users.rows(again), some, some.last_run), numbers[again])
+            before = scores_of(without(users.rows(again), some, some.acting), numbers[again])
             alone, of_dislikes = (_replaced(*each, again, before) for each in ((own, *pairs), (of_dislikes, *dislikes)))
         neutral = neutral.expand_as(scores)
         return scores, fallen, Heights(own, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
@@ -312,13 +312,16 @@ class RateWeighted:
         if self._personal is not None:
             users = interaction[self.USER_ID].cpu().numpy()  # type: ignore[attr-defined]
             order = np.argsort(users, kind="stable")
-            own = scores.clone()
-            scores = self._personal.judged(  # the same scores with and without some dislikes, of all or of some users
-                users,
-                lambda _, some: own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])],
-                self._personal.middle(scores),
-                self.dislike_strength,
-            )
+            own, again = scores.clone(), getattr(super(), "scores_of", None)
+
+            def scores_of(edges: SignedGraph, some: IntArray) -> torch.Tensor:
+                if again is not None:
+                    return self._weighed(again(edges), self.relative_rates)
+                # what is made beforehand is the same with and without some dislikes
+                return own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])]
+
+            middle = self._personal.middle(scores)
+            scores = self._personal.judged(users, scores_of, middle, self.dislike_strength)
         return scores.view(found.shape)
 
     def _scores_of_pairs(self, interaction: Any) -> torch.Tensor:

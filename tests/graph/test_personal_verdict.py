@@ -54,11 +54,10 @@ def test_what_falls_is_what_loops_find(widths: dict[str, int], people: list[Pers
         wanted = [slow.pulls(people, user, N_ITEMS) for user in people]
     pairs = list(zip(found.user.tolist(), found.item.tolist(), strict=True))
     assert pairs == sorted((user, item) for user, each in enumerate(wanted) for item in each)
-    for place, ((user, item), run) in enumerate(zip(pairs, found.in_last_run, strict=True)):
+    for place, (user, item) in enumerate(pairs):
         mine = slice(*found.first[place : place + 2])
         pulled = {event[1]: pull for event, pull in wanted[user][item].items()}
         assert dict(zip(found.dislike[mine].tolist(), found.pull[mine], strict=True)) == pytest.approx(pulled, rel=1e-9)
-        assert bool(run) == any(event in people[user].last_run for event in wanted[user][item])
 
 
 @settings(max_examples=25)
@@ -69,8 +68,9 @@ def test_verdicts_are_those_of_loops(people: list[Person]) -> None:
     assert list(zip(found.user.tolist(), found.item.tolist(), found.like.tolist(), strict=True)) == [
         (user, item, like) for user, _, item, like in order
     ]
-    runs = {(user, *event) for user, each in enumerate(people) for event in each.last_run}
-    assert [row in runs for row in order] == found.last_run.tolist()
+    for name, of in (("last_run", [each.last_run for each in people]), ("acting", [each.acting() for each in people])):
+        marked = {(user, *event) for user, each in enumerate(of) for event in each}
+        assert [row in marked for row in order] == getattr(found, name).tolist()
     for leads in (False, True):
         held_back = {(user, *event) for user, each in enumerate(people) for event in each.held_back(leads)}
         assert [row in held_back for row in order] == found.held_back(leads).tolist()
@@ -85,8 +85,7 @@ def test_what_falls_for_a_user_does_not_depend_on_who_else_is_asked_for(people: 
     together = demotions_of(people, asked)
     for place, user in enumerate(asked):
         alone, mine = demotions_of(people, [user]), together.user == place
-        for name in ("item", "in_last_run"):
-            np.testing.assert_array_equal(getattr(together, name)[mine], getattr(alone, name))
+        np.testing.assert_array_equal(together.item[mine], alone.item)
         for name in ("dislike", "pull"):
             np.testing.assert_array_equal(getattr(together, name)[mine[together.pair]], getattr(alone, name))
 

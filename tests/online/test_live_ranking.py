@@ -11,6 +11,7 @@ import pytest
 import torch
 from edge_streams import Stream
 from refusals import check_refused
+from verdict_reference import Person
 
 from recbole_signed.graph.personal_verdict import LEAST_STOOD, STOOD
 from recbole_signed.live import LIKE
@@ -61,6 +62,11 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     without = streams.large_stream()
     streams.follow(copy.deepcopy(learner), without, [[(17, item, DISLIKE), (17, item, UNDISLIKE)]])
     before = learner.scores(without.edges, user)[0].double()
+    row = stream.edges.of_user(17).verdicts
+    events = zip(row.timestamp.tolist(), row.ids.tolist(), (row.kind == LIKE).tolist(), strict=True)
+    acting = {event[1] for event in Person(list(events), set()).acting()} - {item}
+    streams.follow(copy.deepcopy(learner), without, [[(17, other, UNDISLIKE) for other in acting]])
+    alone = learner.scores(without.edges, user)[0].double()
     neutral = learner.without_taste(np.arange(len(found)))
     if neutral is None:
         neutral = np.full(len(found), np.median(before[1:]))  # there are fewer items than the sample takes
@@ -68,17 +74,33 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     nearness, causes = judged.fallen.strongest(judged.heights)
     assert item in causes
     wanted = learner.scores(stream.edges, user)[0].double() if learner.dislikes_lead else before.clone()
-    columns = (each.tolist() for each in (judged.fallen.item, nearness, causes, judged.fallen.in_last_run))
-    for j, near, cause, new in zip(*columns, strict=True):
-        stood = float(before[cause] - neutral[cause]) / max(float(before[j] - neutral[j]), 1e-9) / STOOD
+    for j, near, cause in zip(*(each.tolist() for each in (judged.fallen.item, nearness, causes)), strict=True):
+        stood = float(alone[cause] - neutral[cause]) / max(float(alone[j] - neutral[j]), 1e-9) / STOOD
         assert cause != item or near <= max(stood, 0.0) ** 2 + LEAST_STOOD + 1e-5
-        wanted[j] = min(wanted[j], before[j]) if new else wanted[j]
+        wanted[j] = min(wanted[j], alone[j])
         wanted[j] -= learner.dislike_strength * near * max(0.0, float(wanted[j]) - neutral[j])
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
     assert (wanted < before).sum() >= 5
     learner.dislike_strength = 0.0
     own = learner.scores(stream.edges, user)
     torch.testing.assert_close(ranked_scores(learner, stream.edges, user), own, rtol=0, atol=0)
+
+
+def test_a_dislike_raises_nothing_near_it_after_other_likes_either(learner: Any) -> None:
+    """From the next verdict on it was a sign of what its user meets, so with a low strength what is near it rose."""
+    learner.dislike_strength, user, raised = 0.05, streams.large_stream().edges.n_users, 0
+    for item in range(20, 60, 5):
+        ranked = []
+        for events in ([], [[(user, item, DISLIKE)]]):
+            stream = streams.large_stream()
+            first, later = ([(user, each, LIKE) for each in some] for some in (range(1, 6), range(170, 175)))
+            streams.follow(copy.deepcopy(learner), stream, [first, *events, later])
+            ranked.append(ranked_scores(learner, stream.edges, np.array([user]))[0])
+        near = Judged(learner, stream.edges, np.array([user])).fallen.item
+        assert len(near) > 5
+        assert (ranked[1] <= ranked[0] + 1e-6)[near].all()  # of a solution for other users beside it
+        raised += int((ranked[1] > ranked[0]).sum())
+    assert raised > 100 or learner.name not in ("SSF", "SSF-L", "SSF-T")  # it is read as such a sign elsewhere
 
 
 def test_items_without_edges_are_no_part_of_the_middle(learner: Any) -> None:

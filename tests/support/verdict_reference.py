@@ -65,6 +65,10 @@ class Person:
             found[event] = fade if event[0] else constants.FLOOR
         return found
 
+    def acting(self) -> list[Event]:
+        """The dislikes of a known time that act, and the last run."""
+        return [*self.last_run, *(event for event in self.strengths() if event[0])]
+
     def protecting(self) -> list[Event]:
         return [event for event in reversed(self.ordered) if event[2]][: constants.NEWEST]
 
@@ -106,13 +110,11 @@ def ranked(
     leads: bool = False,
 ) -> np.ndarray:
     """Return what a user is ranked by, from what a model scores for any verdicts of the user."""
-    without = [[event for event in user.events if event not in left] for left in (user.held_back(leads), user.last_run)]
+    without = [[event for event in user.events if event not in left] for left in (user.held_back(leads), user.acting())]
     score, alone = (scores_of(each) for each in without)
     found, height = score.copy(), alone - neutral
     for item, pulled in pulls(people, user, len(score)).items():
-        base = score[item]
-        if any(event in user.last_run for event in pulled):
-            base = min(base, alone[item])
+        base = min(score[item], alone[item])
         near = 0.0
         for event, pull in pulled.items():
             stood = height[event[1]] / height[item] / constants.STOOD if height[item] > 0 else 1.0

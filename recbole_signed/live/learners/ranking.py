@@ -72,11 +72,11 @@ class Judged:
         self.fallen = Demotions.of(
             verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), edges.n_items
         )
-        held_back, run = verdicts.held_back(learner.dislikes_lead), verdicts.last_run
+        held_back, acting = verdicts.held_back(learner.dislikes_lead), verdicts.acting
         self.left_out = verdicts.item[held_back]
         self.edges = self.before = self._without(owner, rows, verdicts, held_back)
-        if not np.array_equal(held_back, run):
-            self.before = self._without(owner, rows, verdicts, run)
+        if not np.array_equal(held_back, acting):
+            self.before = self._without(owner, rows, verdicts, acting)
 
     def _without(self, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
