@@ -447,7 +447,7 @@ def test_a_live_explanation_names_features_as_that_of_the_model_does(model: str,
     online, made, _ = live(model, iterations=8, dislike_strength=0.0, **BOTH, fit=True)
     for user, item in ((3, 7), (12, 5)):
         with online.reading() as (state, learner):
-            told = learner.explain(state.edges, user, item)
+            (told,) = learner.explain(state.edges, user, np.array([item]))
         wanted = made.explain(user, item)
         assert {part.column for part in told.item_features} == {part.column for part in wanted.item_features} != set()
         for side in ("item_features", "user_features"):

@@ -6,8 +6,9 @@ What differs between requests is laid over a learner's edges here, without a cop
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Ranked:
         return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
 
     def told(
-        self, name: Callable[[str], str | None], why: Callable[[str, str | None], Any] | None = None
+        self, name: Callable[[str], str | None], why: Mapping[str, dict[str, Any]] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return it as :class:`~.schemas.Answer` has it, without None; ``name`` and ``why`` tell of an item."""
         items: list[dict[str, Any]] = []
@@ -65,8 +66,8 @@ class Ranked:
                 row["score"] = known
             if team is not None:
                 row["variant"] = team
-            if why is not None and (reason := why(item, team)) is not None:
-                row["why"] = reason.model_dump()
+            if item in why:
+                row["why"] = why[item]
             items.append(row)
         told = {"items": items, "model": self.version, "seq": self.seq, "variant": self.variant}
         known_user = {} if self.known is None else {"known_user": self.known}
