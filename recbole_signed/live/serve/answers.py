@@ -33,7 +33,6 @@ from recbole_signed.live.serve.ranking import (
     announced_features,
     asked_by,
     drawn_few,
-    known_score,
     newest_edges,
     probabilities,
     raised,
@@ -417,21 +416,7 @@ class Answers:
             fall = each.fall and replace(each.fall, cause=int(np.searchsorted(own, each.fall.cause)))
             here = replace(each, items=np.searchsorted(own, each.items), fall=fall, reasons=asked_for)
             shown = explained(here, settings, user, item, tokens, self.called, dates.get)
-            columns = shown.columns
-            parts = columns.contributions / (each.factor or 1.0)
-            rows = zip(columns.items.to_list(), columns.signs.tolist(), parts.tolist(), strict=True)
-            found[item] = {
-                "user": user,
-                "item": item,
-                "score": known_score(shown.score),
-                "contributions": [{"item": edge, "sign": sign, "contribution": part} for edge, sign, part in rows],
-                "prior": known_score(float(each.prior)),
-                "asked": list(shown.asked),
-                "seq": seq,
-                "model": version,
-                **{name: getattr(each, name) for name in ("from_features", "verdict", "factor")},
-                **{name: getattr(shown, name) for name in ("lowered", "cause", "common_likes", "moved", "sentence")},
-            }
+            found[item] = {**ranking.why(here, shown), "seq": seq, "model": version}
         return found
 
     def explain_list(

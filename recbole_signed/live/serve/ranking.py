@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_signed.api.explanations import ItemExplanation
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
@@ -24,6 +25,7 @@ from recbole_signed.live.serve.experiments import Assignment
 from recbole_signed.live.serve.schemas import WishInfo
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import UNKNOWN
 
 SAMPLE = 256  # items, evenly spaced, among which the percentile of an item's score is told
@@ -77,6 +79,23 @@ class Ranked:
 def known_score(score: float) -> float | None:
     """Return a score; None where nothing is known of the item."""
     return None if score <= UNKNOWN else score
+
+
+def why(told: Explanation, shown: ItemExplanation) -> dict[str, Any]:
+    """Return what is told of an item, and how it is shown, as :class:`~.schemas.Why` has it but for model and seq."""
+    columns = shown.columns
+    parts = columns.contributions / (told.factor or 1.0)
+    rows = zip(columns.items.to_list(), columns.signs.tolist(), parts.tolist(), strict=True)
+    return {
+        "user": shown.user,
+        "item": shown.item,
+        "score": known_score(shown.score),
+        "contributions": [{"item": item, "sign": sign, "contribution": part} for item, sign, part in rows],
+        "prior": known_score(told.prior),
+        "asked": list(shown.asked),
+        **{name: getattr(told, name) for name in ("from_features", "verdict", "factor")},
+        **{name: getattr(shown, name) for name in ("lowered", "cause", "common_likes", "moved", "sentence")},
+    }
 
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
