@@ -328,7 +328,7 @@ def test_versions(client: TestClient) -> None:
     assert items(client, "1") == before  # events since then stay
     assert client.put(f"/v1/models/{version['name']}/pin").json()["versions"][0]["pinned"]
     missing = client.post("/v1/models/v000099/activate")
-    assert (missing.status_code, missing.headers["content-type"]) == (422, "application/problem+json")
+    assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
     assert "no version 'v000099'" in missing.json()["detail"]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.api.explanations import explained
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import NotFoundError, UsageError
 from recbole_signed.ids_and_times import day
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, TYPES
@@ -483,7 +483,7 @@ class Answers:
     def _item(state: Any, item: str) -> int:
         number = int(state.items.ids([item])[0])
         if not 0 < number < state.edges.n_items:
-            raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
+            raise NotFoundError(f"there is no item '{item}'; an item is known from its first event on.")
         return number
 
 
