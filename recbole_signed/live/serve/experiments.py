@@ -236,7 +236,7 @@ def _read(path: Path) -> dict[str, Experiment]:
     if not path.exists():
         return {}
     content = read_yaml(path)
-    if set(content) - {"experiments"}:
+    if set(content) != {"experiments"}:
         raise UsageError(f"{path} must hold one key, 'experiments', with an experiment by name under it.")
     raw = content.get("experiments") or {}
     if not isinstance(raw, dict):
