@@ -113,4 +113,6 @@ class SSFL(SSF):
             return told
         share = self.learned_settings.learned_share
         added = (share * self.learned.fold_in(user)) @ self.learned.factors.T
-        return self.learned.explained(told, user, items, share, self.filter.scores(edges, added)[0, items].numpy())
+        return self.learned.explained(
+            told, user, items, share, self.filter.scores(edges, added)[0, items].cpu().numpy()
+        )
