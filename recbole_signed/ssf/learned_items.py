@@ -101,7 +101,7 @@ class LearnedItems:
         sides = user.likes.indices, user.dislikes.indices
         own = self.factors[np.concatenate(sides)].double()
         weights, pulls = (
-            torch.from_numpy(np.repeat(each, [len(side) for side in sides]))
+            torch.from_numpy(np.repeat(each, [len(side) for side in sides])).to(own)
             for each in (
                 [self.problem.like_weight, self.problem.dislike_weight],
                 [self.problem.like_weight, self.problem.dislike_weight * self.problem.dislike_target],
@@ -111,7 +111,7 @@ class LearnedItems:
         normal = self.problem.unobserved_weight * self.gram.double() + (own.T * weights) @ own
         normal.diagonal().add_(penalty)
         solved = torch.linalg.solve(normal, self.factors[items].double().T)
-        return (self.unit * pulls * (own @ solved).T).numpy()
+        return (self.unit * pulls * (own @ solved).T).cpu().numpy()
 
     def explained(
         self, told: Sequence[Explanation], user: SignedGraph, items: IntArray, share: float, scores: np.ndarray
