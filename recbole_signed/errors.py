@@ -24,6 +24,10 @@ class UsageError(ValueError):
     """
 
 
+class NotFoundError(UsageError):
+    """What is asked for by its name does not exist."""
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the packages, which pip finds, and their extra."""
 

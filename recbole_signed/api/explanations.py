@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recbole_signed.errors import counted
 from recbole_signed.graph.personal_verdict import Fall
 from recbole_signed.ids_and_times import day
+from recbole_signed.ssf.explanation import Explanation, FeaturePart
 from recbole_signed.ssf.item_counters import UNKNOWN
 
 NAMED = 3  # edges that the sentence names
 NOTED = 0.01  # share of the score from which on the sentence tells what popularity adds
 _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
 _SAID = {1: "liked", -1: "disliked", 0: "has already met"}
+
+
+@dataclass(frozen=True)
+class EdgeColumns:
+    """The edges of a user, the largest contribution first: frames of them take ten times as long to make and to ask."""
+
+    items: pl.Series  # raw ids
+    signs: npt.NDArray[np.int8]  # 1 like, -1 dislike, 0 neutral
+    contributions: npt.NDArray[np.float64]
+    recency: npt.NDArray[np.float64] | None  # of SSF-T, what the order adds
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,7 +40,8 @@ class ItemExplanation:
     user: str  # raw id
     item: str
     score: float  # what the item is ranked by, as in `Recommender.recommend`
-    edges: pl.DataFrame  # `item`, `sign` (1 like, -1 dislike, 0 neutral), `contribution`, of SSF-T `recency`
+    columns: EdgeColumns  # those of `edges`
+    parts: list[tuple[str, FeaturePart]]  # those of `features`, each with what it is of
     popularity: float  # what it adds
     like_rate: float  # the item's share of likes among its likes and dislikes, smoothed, 0 to 1
     factor: float  # what like rate and degree multiply the score by; it is in the contributions already
@@ -35,12 +49,25 @@ class ItemExplanation:
     known: bool  # whether the model knows edges of the user
     sentence: str  # all that in words
     user_features: float  # what the features of the user add
-    features: pl.DataFrame  # `of` (user or item), `column`, `value`, `contribution`, which stands here once more
     lowered: float = 0.0  # how much lower it is ranked since it is near to what the user disliked
     cause: str | None = None  # raw id of that dislike
     common_likes: int = 0  # number of users who like both
     moved: float = 0.0  # how much higher it is ranked since the user asked for more of what it has; below 0 for less
     asked: tuple[dict[str, Any], ...] = ()  # what: `kind`, `feature`, `value`, `item`, `timestamp`, `until` in ms
+
+    @cached_property
+    def edges(self) -> pl.DataFrame:
+        """`item`, `sign` (1 like, -1 dislike, 0 neutral), `contribution`, of SSF-T `recency`."""
+        own = self.columns
+        recency = {} if own.recency is None else {"recency": own.recency}
+        return pl.DataFrame({"item": own.items, "sign": own.signs, "contribution": own.contributions, **recency})
+
+    @cached_property
+    def features(self) -> pl.DataFrame:
+        """`of` (user or item), `column`, `value`, `contribution`, which stands here once more."""
+        rows = [(of, part.column, part.value, part.contribution) for of, part in self.parts]
+        schema = {"of": pl.String, "column": pl.String, "value": pl.String, "contribution": pl.Float64}
+        return pl.DataFrame(rows, schema, orient="row")
 
     def __str__(self) -> str:
         return self.sentence
@@ -51,7 +78,7 @@ class ItemExplanation:
 
 
 def explained(
-    told: Any,
+    told: Explanation,
     settings: Any,
     user: str,
     item: str,
@@ -63,71 +90,46 @@ def explained(
     unit = told.factor
     contributions = told.contributions * unit
     order = np.argsort(-np.abs(contributions), kind="stable")
-    items, signs, contributions = names.gather(told.items[order]), told.signs[order], contributions[order]
-    edges = pl.DataFrame(
-        {"item": items, "sign": signs, "contribution": contributions},
-        schema={"item": pl.String, "sign": pl.Int8, "contribution": pl.Float64},
-    )
-    if told.recency is not None:
-        edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
-    features = pl.DataFrame(
-        [
-            (of, part.column, part.value, part.contribution * unit)
-            for of, parts in (("user", told.user_features), ("item", told.item_features))
-            for part in parts
-        ],
-        schema={"of": pl.String, "column": pl.String, "value": pl.String, "contribution": pl.Float64},
-        orient="row",
-    ).sort(pl.col("contribution").abs(), descending=True, maintain_order=True)
+    recency = None if told.recency is None else told.recency[order] * unit
+    columns = EdgeColumns(names.gather(told.items[order]), told.signs[order], contributions[order], recency)
+    parts = [
+        (of, replace(part, contribution=part.contribution * unit))
+        for of, theirs in (("user", told.user_features), ("item", told.item_features))
+        for part in theirs
+    ]
     fall = told.fall if told.fall is not None and told.fall.by > 0 else None
-    popularity = float(told.prior * told.factor)
     found = ItemExplanation(
         user=user,
         item=item,
         score=float(told.ranked),
-        edges=edges,
-        popularity=popularity,
+        columns=columns,
+        parts=sorted(parts, key=lambda each: -abs(each[1].contribution)),
+        popularity=float(told.prior * unit),
         like_rate=told.verdict,
-        factor=told.factor,
-        trend=told.trend * told.factor,
-        known=bool(edges.height),
+        factor=unit,
+        trend=told.trend * unit,
+        known=bool(len(order)),
         sentence="",
         user_features=float(told.from_features * unit),
-        features=features,
         lowered=0.0 if fall is None else fall.by,
         cause=None if fall is None else names[fall.cause],
         common_likes=0 if fall is None else fall.common_likes,
         moved=told.moved,
         asked=told.reasons,
     )
-    columns = _Edges(items, signs, contributions, called)
-    return replace(found, sentence=" ".join(_sentences(found, columns, settings, dates, fall)))
-
-
-@dataclass(frozen=True)
-class _Edges:
-    """Columns of :attr:`ItemExplanation.edges`, as arrays: masks of a frame take ten times as long for a few edges."""
-
-    items: pl.Series
-    signs: np.ndarray
-    contributions: np.ndarray
-    called: Callable[[str], str]
-
-    def named(self, rows: np.ndarray) -> str:
-        """Return the first of some edges in words."""
-        named = [
-            f"the {_VERDICTS[int(self.signs[row])]} of item {self.called(self.items[row])} "
-            f"({self.contributions[row]:+.3g})"
-            for row in rows[:NAMED].tolist()
-        ]
-        return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    return replace(found, sentence=" ".join(_sentences(found, called, settings, dates, fall)))
 
 
 def _sentences(
-    told: ItemExplanation, edges: _Edges, settings: Any, dates: Callable[[str], str | None], fall: Fall | None
+    told: ItemExplanation,
+    called: Callable[[str], str],
+    settings: Any,
+    dates: Callable[[str], str | None],
+    fall: Fall | None,
 ) -> list[str]:
     """Say first what the user said of the item itself; a dislike is never a reason for an item."""
-    user, item, score = told.user, edges.called(told.item), told.score
+    user, item, score = told.user, called(told.item), told.score
+    edges = told.columns
     n_edges, contributions = len(edges.items), edges.contributions
     if score <= UNKNOWN:
         return [f"Nobody has liked or disliked item {item} in the training data, so it comes after all other items."]
@@ -147,12 +149,12 @@ def _sentences(
     if fall is not None:
         assert told.cause is not None
         said.append(
-            f"It is shown less ({-fall.by:+.3g}): user {user} disliked item {edges.called(told.cause)}"
+            f"It is shown less ({-fall.by:+.3g}): user {user} disliked item {called(told.cause)}"
             f"{_on(dates(told.cause))}; near by {counted(fall.common_likes, 'common like')} (dislike_strength "
             f"{fall.strength:g})."
         )
     if told.asked:
-        asked = "; ".join(_asked(each, edges.called) for each in told.asked)
+        asked = "; ".join(_asked(each, called) for each in told.asked)
         word = "more" if told.moved > 0 else "less"
         said.append(f"It is shown {word} ({told.moved:+.3g}): user {user} {asked}.")
     if abs(told.popularity) >= NOTED * abs(score):
@@ -164,7 +166,7 @@ def _sentences(
             total = float(contributions[rows].sum())
             verb = f"{word}s" if len(rows) == 1 else word
             share = f"{len(rows)} of {counted(n_edges, 'edge')} {verb} it ({total:+.3g})"
-            said.append(f"{share}, most of all {edges.named(rows)}.")
+            said.append(f"{share}, most of all {_named(edges, rows, called)}.")
     if met := float(contributions[disliked & (contributions > 0)].sum()):
         said.append(f"What user {user} also came across adds {met:+.3g}.")
     effect = "counts" if settings.dislike_aversion else "has no weight"
@@ -173,12 +175,20 @@ def _sentences(
     if told.trend:
         said.append(f"The trend of item {item} adds {told.trend:+.3g}.")
     for of, name in (("user", user), ("item", item)):
-        parts = told.features.filter((pl.col("of") == of) & (pl.col("column") != ""))
-        if parts.height:
-            first = parts.head(NAMED).iter_rows(named=True)
-            most = ", ".join(f"{each['column']} {each['value']} ({each['contribution']:+.3g})" for each in first)
+        parts = [part for side, part in told.parts if side == of and part.column]
+        if parts:
+            most = ", ".join(f"{each.column} {each.value} ({each.contribution:+.3g})" for each in parts[:NAMED])
             said.append(f"Features of {of} {name} add most: {most}.")
     return said
+
+
+def _named(edges: EdgeColumns, rows: np.ndarray, called: Callable[[str], str]) -> str:
+    """Return the first of some edges in words."""
+    named = [
+        f"the {_VERDICTS[int(edges.signs[row])]} of item {called(edges.items[row])} ({edges.contributions[row]:+.3g})"
+        for row in rows[:NAMED].tolist()
+    ]
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 
 def _asked(asked: Mapping[str, Any], called: Callable[[str], str]) -> str:

@@ -162,6 +162,9 @@ class _Maker:
         held = {"split": {"RS": list(ratios)}, "order": self.order, "group_by": self.group, "mode": "full"}
         keys = {**judged, **self.quiet, "eval_args": held, **given}
         config = make_config(self.model, self.name, (), keys, self.seed)
+        reads = "features" in config.internal_config_dict or config["allow_unknown_keys"]
+        if given.get("features") is not None and not reads:  # a table gives them to all of its models
+            raise UsageError(f"{config['model']} reads no features; leave features out, or fit SSF, SSFL or SSFT.")
         if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and self.order != "TO":
             self.order = "TO"
             return self._config(ratios, chosen)

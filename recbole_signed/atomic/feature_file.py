@@ -73,9 +73,6 @@ def read_features(config: ConfigLike, side: str) -> FeatureTable | None:
     wanted = wanted_columns(config["features"], side)
     if wanted is None:
         return None
-    path = feature_path(config, side)
-    if not path.is_file():
-        raise UsageError(f"features.{side} is given, but {path} does not exist; remove it, or write that file.")
     return read_side(config, side, wanted)
 
 
@@ -88,7 +85,10 @@ def read_side(config: ConfigLike, side: str, wanted: Sequence[str] | str) -> Fea
     """Read the columns ``wanted`` (or ``all``) of the file of features of ``item`` or ``user``."""
     separator, encoding = config["field_separator"] or "\t", config["encoding"] or "utf-8"
     id_column = config[SIDES[side]] or f"{side}_id"
-    return read_feature_file(feature_path(config, side), id_column, wanted, separator, encoding)
+    path = feature_path(config, side)
+    if not path.is_file():
+        raise UsageError(f"features of {side}s are asked for, but {path} does not exist; ask for none, or write it.")
+    return read_feature_file(path, id_column, wanted, separator, encoding)
 
 
 def read_feature_file(

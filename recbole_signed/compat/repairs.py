@@ -313,6 +313,31 @@ def folders_made_at_once(utils: ModuleType) -> None:
     APPLIED["folders_made_at_once"] = "RecBole's runs that start at once fail over the folders that both make"
 
 
+def flops_of_one_row(utils: ModuleType) -> None:
+    """FLOPs are counted on the second row (utils.py:295): an IndexError where the data has one row."""
+    original = utils.get_flops
+
+    @functools.wraps(original)
+    def get_flops(model: Any, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(dataset) == 1:
+            dataset = dataset.copy(dataset.inter_feat.repeat(2))
+        return original(model, dataset, *args, **kwargs)
+
+    utils.get_flops = get_flops  # type: ignore[attr-defined]
+    APPLIED["flops_of_one_row"] = "RecBole counts FLOPs on the second row of data"
+
+
+def dgcf_small_samples(dgcf: ModuleType) -> None:
+    """DGCF draws as many users as items (dgcf.py:50), a ValueError where data of few batches have fewer of one side."""
+
+    def sample_cor_samples(n_users: int, n_items: int, cor_batch_size: int) -> tuple[list[int], list[int]]:
+        users, items = (dgcf.rd.sample(range(n), min(n, cor_batch_size)) for n in (n_users, n_items))
+        return users, items
+
+    dgcf.sample_cor_samples = sample_cor_samples  # type: ignore[attr-defined]
+    APPLIED["dgcf_small_samples"] = "RecBole's DGCF draws more users or items than small data have"
+
+
 def streams_wrapped_once(logger: ModuleType) -> None:
     """Each run wraps standard output once more (logger.py:74, `colorama.init`): a RecursionError after 330 runs."""
     original = logger.init
@@ -380,7 +405,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole": (ray_optional, torch_sparse_optional, sklearn_when_called),
     "recbole_gnn": (torch_sparse_optional,),
     "recbole.utils": (numpy_names, checkpoint_loading),
-    "recbole.utils.utils": (training_curves_folder, folders_made_at_once),
+    "recbole.utils.utils": (training_curves_folder, folders_made_at_once, flops_of_one_row),
     "recbole.utils.logger": (streams_wrapped_once,),
     "recbole.data": (refuse_pandas_3,),
     "recbole.evaluator.collector": (collector_plain_values,),
@@ -390,6 +415,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole.config.configurator": (file_values.settings_are_literals,),
     "recbole.data.utils": (file_values.cached_data_is_checked, saved_loaders_keep_their_order),
     "recbole.model.context_aware_recommender.kd_dagfm": (file_values.teacher_is_a_class,),
+    "recbole.model.general_recommender.dgcf": (dgcf_small_samples,),
     "recbole.model.general_recommender.ldiffrec": (file_values.arrays_hold_no_pickles,),
     "recbole.trainer.trainer": (amp_names,),
 }

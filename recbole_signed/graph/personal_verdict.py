@@ -24,9 +24,9 @@ References: dislikes as input and label (arXiv 2308.12256).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -357,17 +357,20 @@ class Demotions:
         """Of which pair each dislike is, ``[m]``."""
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
-    def fall(
-        self, item: int, score: float, heights: Heights, strength: float, likers: Callable[[int], IntArray]
-    ) -> Fall | None:
-        """Return why one user's item is ranked lower than its score, if it is; ``likers`` gives those of an item."""
-        place = np.flatnonzero(self.item == item)
-        if not len(place):
-            return None
-        by = score - float(self.lowered(heights, strength)[place[0]])
-        nearness, cause = (each[place[0]] for each in self.strongest(heights))
-        common = len(np.intersect1d(likers(item), likers(int(cause)), assume_unique=True))
-        return Fall(int(cause), max(by, 0.0), strength, float(nearness), common)
+    def falls(
+        self, scores: Mapping[int, float], heights: Heights, strength: float, likers: Callable[[int], IntArray]
+    ) -> dict[int, Fall]:
+        """Return why items of one user, by their scores, are ranked lower; ``likers`` gives those of an item."""
+        if not len(self):
+            return {}
+        lowered, (nearness, causes) = self.lowered(heights, strength), self.strongest(heights)
+        of_cause, found = cache(likers), {}
+        for place, item in enumerate(self.item.tolist()):
+            if item in scores:
+                by, cause = max(scores[item] - float(lowered[place]), 0.0), int(causes[place])
+                common = len(np.intersect1d(likers(item), of_cause(cause), assume_unique=True))
+                found[item] = Fall(cause, by, strength, float(nearness[place]), common)
+        return found
 
     def _counts(self, heights: Heights) -> npt.NDArray[np.float64]:
         """Return what each dislike counts, ``[m]``: :math:`n_{ui}` is the most of its pair."""

@@ -19,7 +19,7 @@ import wrapt
 from recbole_signed import quick_start
 from recbole_signed.compat import repairs as compat
 from recbole_signed.compat.log import tensorboard
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import class_name
 
@@ -133,7 +133,18 @@ def _on_dataset(module: ModuleType) -> None:
             )
         wrapped(*args, **kwargs)
 
+    def filter_by_value(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        known = instance.field2type
+        for field in instance.config["val_interval"] or {}:
+            if field not in known:
+                raise UsageError(
+                    f"val_interval is of the column '{field}', which is not loaded; name it in load_col, under the "
+                    f"file that has it (inter, user or item){ending(field, known)}"
+                )
+        wrapped(*args, **kwargs)
+
     module.Dataset.__new__ = _new_of(class_of)
+    wrapt.wrap_function_wrapper(module, "Dataset._filter_by_field_value", filter_by_value)
     wrapt.wrap_function_wrapper(module, "Dataset._from_scratch", from_scratch)
     wrapt.wrap_function_wrapper(module, "Dataset.sort", sort)
 

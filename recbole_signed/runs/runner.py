@@ -269,6 +269,8 @@ def announce_run(config: Any, data: Any, say: Callable[[str], None]) -> None:
     defaults = config.internal_config_dict
     changed = {key: each for key, each in given_settings(config).items() if defaults.get(key) != each}
     say(" ".join(as_word(key, value) for key, value in changed.items()) or "all parameters as by default")
+    if config["features"] is not None and "features" not in defaults:
+        say(f"{config['model']} reads no features.")
 
 
 def _watched(

@@ -65,6 +65,8 @@ class Explanation:
 
     def beside(self, left_out: np.ndarray, sign: int = -1) -> Explanation:
         """Return it with edges that are no part of the score, by their items ``[n]``: they contribute 0."""
+        if not len(left_out):
+            return self
         nothing = np.zeros(len(left_out))
         items = np.concatenate([self.items, left_out])
         signs = np.concatenate([self.signs, nothing + sign]).astype(np.int8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.graph import SignedGraph
 from recbole_signed.model.training_free import make_room
+from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.explanation import Explanation, FeaturePart
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, gains, item_sums, user_prior, user_sums
@@ -79,15 +80,15 @@ class FeatureMaps(torch.nn.Module):
         return user_prior(self.users.matrix[users], self.user_map.cpu().numpy(), self.settings)
 
     def explained(
-        self, told: Explanation, fitted: SpectralFilter, user: UserEdges, number: int, item: int
-    ) -> Explanation:
-        """Return the explanation ``told`` with the parts of features of the user ``number`` and of ``item``."""
+        self, told: Sequence[Explanation], fitted: SpectralFilter, user: UserEdges, number: int, items: IntArray
+    ) -> list[Explanation]:
+        """Return the explanations ``told`` of items with the parts of their features and those of user ``number``."""
         found = gains(fitted, self.settings.feature_gain).cpu().numpy()
         return explained(
             told,
             fitted,
             user,
-            (self.items, item, self.item_map.cpu().numpy(), found),
+            (self.items, items, self.item_map.cpu().numpy(), found),
             (self.users, number, self.user_map.cpu().numpy()),
         )
 
@@ -100,33 +101,39 @@ class FeatureMaps(torch.nn.Module):
 
 
 def explained(
-    told: Explanation,
+    told: Sequence[Explanation],
     fitted: SpectralFilter,
     user: UserEdges,
-    of_item: tuple[Features | None, int, FloatArray, FloatArray],
+    of_items: tuple[Features | None, IntArray, FloatArray, FloatArray],
     of_user: tuple[Features | None, int, FloatArray],
-) -> Explanation:
-    """Return the explanation ``told`` with the features' parts."""
-    # of_item: features, number, map to factors and log counts [n_features, k + 2], gain of predicted factors [k]
+) -> list[Explanation]:
+    """Return the explanations ``told`` of items with the features' parts."""
+    # of_items: features, numbers, map to factors and log counts [n_features, k + 2], gain of predicted factors [k]
     # of_user: features, number, map to R V [n_features, k]
-    items, item, item_map, gain = of_item
+    items, item_numbers, item_map, gain = of_items
     users, number, user_map = of_user
-    scale = 1.0
-    if told.recency is not None:  # the taste of SSF-T is a logarithm, of which each has its part
-        whole = float(fitted.exposure(user)[0, item])
-        scale = (float((told.contributions - told.recency).sum()) + told.from_features) / whole if whole > 0 else 0.0
-    ours: list[FeaturePart] = []
-    expected = fitted.counters.expected
-    if items is not None and expected is not None and expected.given[item]:
-        share = float(fitted.counters.share()[item])
-        factors = fitted.fold_in(user)[0].cpu().numpy()
-        ours = _parts(items, item, scale * share * (item_map[:, :-2] @ (factors * gain)))
-    theirs: list[FeaturePart] = []
-    if users is not None and user.prior is not None and told.from_features:
-        band = (fitted.response(fitted.degrees(user))[0] * fitted.vectors[item, : fitted.k]).cpu().numpy()
-        share = float(user.prior.share(torch.from_numpy(user.degrees).float())[0, 0])
-        theirs = _parts(users, number, scale * share * (user_map @ band))
-    return replace(told, item_features=tuple(ours), user_features=tuple(theirs))
+    factors, response = fitted.fold_in(user), fitted.response(fitted.degrees(user))[0]
+    expected, exposure = fitted.counters.expected, fitted.exposure_of(factors)[0, item_numbers].tolist()
+    by_feature = (
+        np.zeros(0) if items is None or expected is None else item_map[:, :-2] @ (factors[0].cpu().numpy() * gain)
+    )
+    shares = fitted.counters.share()[item_numbers].tolist() if len(by_feature) else []
+    found = []
+    for place, (each, item) in enumerate(zip(told, item_numbers.tolist(), strict=True)):
+        scale, whole = 1.0, exposure[place]
+        if each.recency is not None:  # the taste of SSF-T is a logarithm, of which each has its part
+            taste = float((each.contributions - each.recency).sum()) + each.from_features
+            scale = taste / whole if whole > 0 else 0.0
+        ours: list[FeaturePart] = []
+        if items is not None and expected is not None and expected.given[item]:
+            ours = _parts(items, item, scale * shares[place] * by_feature)
+        theirs: list[FeaturePart] = []
+        if users is not None and user.prior is not None and each.from_features:
+            band = (response * fitted.vectors[item, : fitted.k]).cpu().numpy()
+            share = float(user.prior.share(torch.from_numpy(user.degrees).float())[0, 0])
+            theirs = _parts(users, number, scale * share * (user_map @ band))
+        found.append(replace(each, item_features=tuple(ours), user_features=tuple(theirs)))
+    return found
 
 
 def _parts(features: Features, number: int, weights: FloatArray) -> list[FeaturePart]:

@@ -19,6 +19,7 @@ from recbole_signed.graph.signed_graph import arranged
 from recbole_signed.graph.sparse_kernels import rows_product
 from recbole_signed.graph.spectral import RightFactors, user_degrees
 from recbole_signed.graph.top_scores import largest
+from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
@@ -369,32 +370,29 @@ class SpectralFilter:
         assert best is not None
         return best
 
-    def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
-        """Return what each edge of a user adds to the score of ``item``; ``edges``: the user as the filter reads it."""
+    def explain(self, user: SignedGraph, items: IntArray, edges: UserEdges | None = None) -> list[Explanation]:
+        """Return what each edge of a user adds to scores of items; ``edges``: the user as the filter reads it."""
         edges = self.edges(user) if edges is None else edges
-        items, signs, entries = self._edges_of(user)
-        band = self.response(self.degrees(edges))[0] * self.vectors[item, : self.k]
-        from_features = 0.0
-        contributions = entries * (self.vectors[items][:, : self.k].double() @ band.double()).cpu().numpy()
+        own, signs, entries = self._edges_of(user)
+        bands = (self.response(self.degrees(edges)) * self.vectors[items, : self.k]).double()
+        contributions = entries * (bands @ self.vectors[own, : self.k].double().T).cpu().numpy()
+        from_features = np.zeros(len(items))
         if edges.prior is not None:
             share = float(edges.prior.share(torch.from_numpy(edges.degrees).float())[0, 0])
             contributions *= 1 - share
-            from_features = share * float(edges.prior.projected[0].double() @ band.double().cpu())
-        return Explanation(
-            items=items,
-            signs=signs,
-            contributions=contributions,
-            prior=float(self.prior_for(self.strangers(self.fold_in(edges))).expand(1, -1)[0, item]),
-            verdict=float(self.verdict()[item]),
-            factor=self._factor_of(item, score := float(self.scores(edges)[0, item])),
-            score=score,
-            from_features=from_features,
-        )
-
-    def _factor_of(self, item: int, score: float) -> float:
-        """Return what the score of an item was multiplied by."""
-        factor = 1.0 if self.factor is None else float(self.factor[item])
-        return factor / float(self.aversion[item]) ** 2 if self.aversion is not None and score < 0 else factor
+            from_features = share * (bands.cpu() @ edges.prior.projected[0].double()).numpy()
+        prior = self.prior_for(self.strangers(self.fold_in(edges))).expand(1, -1)[0, items]
+        verdicts, scores = self.verdict()[items], self.scores(edges)[0, items]
+        factors = torch.ones_like(scores) if self.factor is None else self.factor[items]
+        if self.aversion is not None:
+            factors = torch.where(scores < 0, factors / self.aversion[items] ** 2, factors)
+        numbers = torch.stack([prior, verdicts, factors, scores]).T.tolist()
+        return [
+            Explanation(own, signs, parts, popularity, verdict, factor, score, from_features=float(added))
+            for parts, (popularity, verdict, factor, score), added in zip(
+                contributions, numbers, from_features, strict=True
+            )
+        ]
 
     def _edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return items, signs and entries in R of a user's edges, ``[n_edges]`` each: likes, dislikes, neutral."""

@@ -8,7 +8,7 @@ added to the filter's score. Dislikes weigh :math:`|w|` and have the sign of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.least_squares import SignedLeastSquares
+from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.search import SearchResult, exposures, factors
@@ -94,13 +95,13 @@ class LearnedItems:
         """Return the factors of any users, given by their edges, ``[n_users, d]``, in the filter's unit."""
         return self.problem.half_step(users.likes, users.dislikes, self.factors, self.gram) * self.unit
 
-    def contributions(self, user: SignedGraph, item: int) -> np.ndarray:
-        """Return what each edge of one user adds to the score of ``item``: likes, then dislikes, ``[edges]``."""
-        # the ridge regression is linear in the targets, so these add up to fold_in(user) @ factors[item]
+    def contributions(self, user: SignedGraph, items: IntArray) -> np.ndarray:
+        """Return what each edge of one user adds to the scores: likes, then dislikes, ``[n_items, n_edges]``."""
+        # the ridge regression is linear in the targets, so these add up to fold_in(user) @ factors[items].T
         sides = user.likes.indices, user.dislikes.indices
         own = self.factors[np.concatenate(sides)].double()
         weights, pulls = (
-            torch.from_numpy(np.repeat(each, [len(side) for side in sides]))
+            torch.from_numpy(np.repeat(each, [len(side) for side in sides])).to(own)
             for each in (
                 [self.problem.like_weight, self.problem.dislike_weight],
                 [self.problem.like_weight, self.problem.dislike_weight * self.problem.dislike_target],
@@ -109,15 +110,19 @@ class LearnedItems:
         penalty = self.problem.penalties(np.array([len(own)]), len(self.factors))[0]
         normal = self.problem.unobserved_weight * self.gram.double() + (own.T * weights) @ own
         normal.diagonal().add_(penalty)
-        solved = torch.linalg.solve(normal, self.factors[item].double())
-        return (self.unit * pulls * (own @ solved)).numpy()
+        solved = torch.linalg.solve(normal, self.factors[items].double().T)
+        return (self.unit * pulls * (own @ solved).T).cpu().numpy()
 
-    def explained(self, told: Explanation, user: SignedGraph, item: int, share: float, score: float) -> Explanation:
-        """Return the explanation of ``score``: of the filter's, which ``told`` explains, plus ``share`` of ours."""
-        own = share * self.contributions(user, item)
-        contributions = told.contributions.copy()
-        contributions[: len(own)] += own
-        return replace(told, contributions=contributions, score=score)
+    def explained(
+        self, told: Sequence[Explanation], user: SignedGraph, items: IntArray, share: float, scores: np.ndarray
+    ) -> list[Explanation]:
+        """Return the explanations of ``scores``: of the filter's, which ``told`` explain, plus ``share`` of ours."""
+        found = []
+        for each, own, score in zip(told, share * self.contributions(user, items), scores.tolist(), strict=True):
+            contributions = each.contributions.copy()
+            contributions[: len(own)] += own
+            found.append(replace(each, contributions=contributions, score=score))
+        return found
 
 
 def start_of(fitted: SpectralFilter, rank: int) -> torch.Tensor:

@@ -306,58 +306,67 @@ class OrderFilter:
         """Return what items, of all ``[n_items]``, have for a user without a taste: their popularity and trends."""
         return self.items[items]
 
-    def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
-        """Return what each edge of a user adds to the score of ``item``; ``edges``: the user as the filter reads it."""
+    def explain(self, user: SignedGraph, items: IntArray, edges: UserEdges | None = None) -> list[Explanation]:
+        """Return what each edge of a user adds to scores of items; ``edges``: the user as the filter reads it."""
         # a logarithm is divided among the edges by their parts of what it is taken of
         edges = self.edges(user) if edges is None else edges
-        told = self.taste.explain(user, item, edges)
-        taste = _divided(told.contributions, float(told.contributions.sum()) + told.from_features)
-        exposed, moved = (each[:, item] for each in self.dense_scores(edges))
-        value = float(_log(exposed, TASTE_SCALE)) * self.order.weight("taste")
-        from_features = value * (1.0 - taste.sum()) if told.from_features else 0.0
-        order = np.zeros(len(told.items))
+        by_taste = self.taste.explain(user, items, edges)
+        exposed, moved = (each[0, items] for each in self.dense_scores(edges))
+        values = _log(exposed, TASTE_SCALE).double().cpu().numpy() * self.order.weight("taste")
+        n_edges = len(by_taste[0].items) if by_taste else 0
+        order = np.zeros((len(items), n_edges))
         sequences = edges.sequences
         if sequences is not None and len(sequences.item):
-            place = self._places(user, sequences)
-            by_transition = float(_log(moved, TRANSITION_SCALE)) * self.order.weight("transition")
-            np.add.at(order, place, self._order_parts(sequences, item, by_transition))
-        score = float(self.scores(edges)[0, item])
-        return replace(
-            told,
-            contributions=taste * value + order,
-            recency=order,
-            from_features=from_features,
-            prior=float(self.items_for(edges)[0, item]),
-            factor=1.0,
-            trend=self._trend(item, self.order.weights[len(FEATURES) if not len(told.items) else 0 :]),
-            score=score,
-        )
+            by_transition = _log(moved, TRANSITION_SCALE).double().cpu().numpy() * self.order.weight("transition")
+            parts = self._order_parts(sequences, items, by_transition)
+            np.add.at(order.T, self._places(user, sequences), parts.T)
+        scores, prior = self.scores(edges)[0, items].tolist(), self.items_for(edges)[0, items].tolist()
+        trends = self._trends(items, self.order.weights[0 if n_edges else len(FEATURES) :]).tolist()
+        found = []
+        for place, told in enumerate(by_taste):
+            taste = _divided(told.contributions, told.contributions.sum() + told.from_features)
+            found.append(
+                replace(
+                    told,
+                    contributions=taste * values[place] + order[place],
+                    recency=order[place],
+                    from_features=float(values[place] * (1.0 - taste.sum())) if told.from_features else 0.0,
+                    prior=prior[place],
+                    factor=1.0,
+                    trend=trends[place],
+                    score=scores[place],
+                )
+            )
+        return found
 
-    def _trend(self, item: int, weights: Weights) -> float:
-        """Return what the shares of recent exposures, against that of likes, add to the score of an item."""
-        found = self.item_features[:, item].double().cpu().numpy()
-        return float(weights[1 : len(ITEM)] @ (found[1:] - found[0]))
+    def _trends(self, items: IntArray, weights: Weights) -> Weights:
+        """Return what the shares of recent exposures, against that of likes, add to the scores of items."""
+        found = self.item_features[:, items].double().cpu().numpy()
+        return weights[1 : len(ITEM)] @ (found[1:] - found[0])
 
     def _places(self, user: SignedGraph, sequences: Sequences) -> npt.NDArray[np.int64]:
         likes, dislikes = (np.searchsorted(each.indices, sequences.item) for each in (user.likes, user.dislikes))
         return np.where(sequences.like, likes, user.likes.nnz + dislikes)
 
-    def _order_parts(self, sequences: Sequences, item: int, by_transition: float) -> Weights:
-        """Return what each event of one user adds to the score of an item by way of the order, ``[n_events]``."""
-        found, weight = np.zeros(len(sequences.item)), self.order.weight
+    def _order_parts(self, sequences: Sequences, items: IntArray, by_transition: Weights) -> Weights:
+        """Return what each event of one user adds to the scores by way of the order, ``[n_items, n_events]``."""
+        n_events, weight = len(sequences.item), self.order.weight
+        found = np.zeros((len(items), n_events))
         if self.order.transition is not None:
-            found += _divided(self.order.transition.contributions(sequences, self.taste.vectors, item)) * by_transition
+            parts = self.order.transition.contributions(sequences, self.taste.vectors, items)
+            found += _divided(parts) * by_transition[:, None]
         adds = {
-            name: float(each[0, item]) * weight(name) for name, each in zip(PAIRED, self.paired(sequences), strict=True)
+            name: each[0, items].astype(np.float64) * weight(name)
+            for name, each in zip(PAIRED, self.paired(sequences), strict=True)
         }
-        bounds, ages, long, through = np.arange(len(found) + 1), ages_of(sequences), None, None
+        bounds, ages, long, through = np.arange(n_events + 1), ages_of(sequences), None, None
         if self.order.goes_around:
             long = _rows(sequences.item, bounds, self._n_items, faded(ages, *LONG))
             through = _largest(self.order.pairs.around(self._history(sequences, ages, *LONG), SMOOTHING))[0]
         sums = self._sums(_rows(sequences.item, bounds, self._n_items, faded(ages, *RECENT)), long, through)
-        for name, parts in zip(PAIRED, sums, strict=False):
-            found += _divided(parts[:, item]) * (adds[name] + adds.get(f"{name}_sharp", 0.0))
-        alone = self._after(sequences.item)[:, [item]].toarray()[:, 0]
+        for name, each in zip(PAIRED, sums, strict=False):
+            found += _divided(each[:, items].T) * (adds[name] + adds.get(f"{name}_sharp", 0.0))[:, None]
+        alone = self._after(sequences.item)[:, items].toarray().T
         return found + weight("last") * faded(ages, *LAST) * alone
 
 
@@ -385,10 +394,10 @@ def _log(scores: torch.Tensor, scale: float) -> torch.Tensor:
     return scores.clamp_(min=0.0).mul_(scale).log1p_()
 
 
-def _divided(parts: npt.NDArray[np.floating], total: float | None = None) -> Weights:
-    """Return the parts of a total, by default their sum; 0 where that is not above 0."""
-    whole = float(parts.sum() if total is None else total)
-    return parts.astype(np.float64) / whole if whole > 0 else np.zeros(len(parts))
+def _divided(parts: npt.NDArray[np.floating], total: npt.NDArray[np.floating] | None = None) -> Weights:
+    """Return the parts ``[..., n]`` of totals, by default their sums; 0 where these are not above 0."""
+    whole = (parts.sum(axis=-1) if total is None else np.asarray(total))[..., None]
+    return np.divide(parts, whole, out=np.zeros(parts.shape), where=whole > 0)
 
 
 def _largest(rows: FloatArray) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from recbole_signed.graph.personal_verdict import Verdicts
 from recbole_signed.model import TrainingFreeRecommender
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin.ranges import without_removed
+from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
@@ -354,17 +355,19 @@ class SSF(TrainingFreeRecommender):
         exposed, left_out = self._judging.exposing(own, user)
         told = self._explained(exposed, user, item)
         _, fallen, heights = self._judging.falls(one, self._scores, self._without_taste)
-        fall = fallen.fall(item, told.score, heights, self.dislike_strength, self._judging.likers)
+        fall = fallen.falls({item: told.score}, heights, self.dislike_strength, self._judging.likers).get(item)
         return replace(told, fall=fall).beside(left_out)
 
     def _explained(self, own: SignedGraph, user: int, item: int) -> Explanation:
         """Return why one user, by its edges and its number, has the score of an item."""
-        edges = self._edges(own, np.array([user]))
-        told = self._explain(edges, own, item)
-        return told if self.features is None else self.features.explained(told, self.taste, edges, user, item)
+        edges, items = self._edges(own, np.array([user])), np.array([item])
+        told = self._explain(edges, own, items)
+        if self.features is not None:
+            told = self.features.explained(told, self.taste, edges, user, items)
+        return told[0]
 
-    def _explain(self, edges: UserEdges, user: SignedGraph, item: int) -> Explanation:
-        return self.filter.explain(user, item, edges)
+    def _explain(self, edges: UserEdges, user: SignedGraph, items: IntArray) -> list[Explanation]:
+        return self.filter.explain(user, items, edges)
 
     # ---- vectors ----
 

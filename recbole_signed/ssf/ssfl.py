@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings, TunedLearned, tune_learned
 from recbole_signed.ssf.search import SearchResult
@@ -106,10 +107,12 @@ class SSFL(SSF):
         own = self.learned_settings.learned_share * self.learned.fold_in(self.graph)
         return torch.cat([users, own], dim=1), torch.cat([items, self.learned.factors], dim=1)
 
-    def _explain(self, edges: UserEdges, user: SignedGraph, item: int) -> Explanation:
-        told = super()._explain(edges, user, item)
+    def _explain(self, edges: UserEdges, user: SignedGraph, items: IntArray) -> list[Explanation]:
+        told = super()._explain(edges, user, items)
         if not self.learned_factors.shape[1]:
             return told
         share = self.learned_settings.learned_share
         added = (share * self.learned.fold_in(user)) @ self.learned.factors.T
-        return self.learned.explained(told, user, item, share, float(self.filter.scores(edges, added)[0, item]))
+        return self.learned.explained(
+            told, user, items, share, self.filter.scores(edges, added)[0, items].cpu().numpy()
+        )

@@ -172,13 +172,16 @@ class Transition:
         own = leading(vectors[torch.from_numpy(items)], self.operator.shape[1])
         return sources_moved(replace(sequences, item=place), own, SCALES, self.operator)
 
-    def contributions(self, sequences: Sequences, vectors: torch.Tensor, item: int) -> Float64Table:
-        """Return what each event of one user adds to the product of :meth:`moved` and an item, ``[n_events]``."""
+    def contributions(self, sequences: Sequences, vectors: torch.Tensor, items: IntArray) -> Float64Table:
+        """Return what each event of one user adds to :meth:`moved` times items, ``[n_items, n_events]``."""
         table = vectors[:, : self.operator.shape[1]]
-        target = (self.operator @ table[item]).double().cpu().numpy().reshape(2, len(SCALES), -1)
         own = table[torch.from_numpy(sequences.item)].double().cpu().numpy()
-        signed = target[1 - sequences.like.astype(np.int64)]
-        return np.einsum("es,ek,esk->e", shares_now(sequences, SCALES), own, signed)
+        spread = np.zeros((len(own), 2, len(SCALES), own.shape[1]))  # where the operator takes each event from
+        spread[np.arange(len(own)), 1 - sequences.like.astype(np.int64)] = (
+            shares_now(sequences, SCALES)[:, :, None] * own[:, None]
+        )
+        targets = (table[items].double() @ self.operator.double().T).cpu().numpy()
+        return np.asarray(targets @ spread.reshape(len(own), -1).T)
 
 
 def leading(vectors: torch.Tensor, rank: int = RANK) -> FloatTable:

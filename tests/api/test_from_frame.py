@@ -313,6 +313,10 @@ def test_features_without_a_table_are_refused(side: str, frame: pl.DataFrame) ->
     check_refused(said, rs.fit, "SSF", rs.from_frame(frame, **COLUMNS), features={side: "all"})
 
 
+def test_features_are_refused_by_a_model_that_reads_none(data: Any) -> None:
+    check_refused("EASE reads no features; leave", rs.fit, "EASE", data, features={"item": "all"})
+
+
 def test_lists_are_words_and_lists_of_numbers_may_be_missing(frame: pl.DataFrame) -> None:
     items = table("item").select("what", tags=pl.lit(["Science  fiction", " drama\t", None, ""]))
     data = rs.from_frame(frame, **COLUMNS, items=items)

@@ -54,12 +54,13 @@ def test_run_writes_one_document_to_standard_output(toy: str) -> None:
 
 def test_a_run_says_in_a_few_lines_what_it_does_or_nothing(toy: str) -> None:
     words = ("run", "-m", "BPR", "-d", toy, "--epochs=1", "learning_rate=0.01", "embedding_size=64", "--no-save")
-    brief = process(*words)
+    brief = process(*words, "features.item=all")
     assert brief.returncode == 0, brief.stderr
-    about, changed = brief.stderr.splitlines()[:2]
+    about, changed, unread = brief.stderr.splitlines()[:3]
     assert about.startswith("BPR on toy-signed, seed 2020: ")
     assert about.endswith(" dislikes")
-    assert changed == "epochs=1 learning_rate=0.01", "what is not as by default"
+    assert changed == "epochs=1 learning_rate=0.01 features={item: all}", "what is not as by default"
+    assert unread == "BPR reads no features."
     assert "train_batch_size" not in brief.stderr
     quiet = process(*words, "--quiet")
     assert quiet.stderr == ""

@@ -168,6 +168,22 @@ def folders_made_at_once():
     finally:
         os.path.exists = exists
 
+@probe
+def flops_of_one_row():
+    import logging
+    from recbole.data.transform import construct_transform
+    config = configuration("BPR")
+    part = data_preparation(config, create_dataset(config))[0]._dataset
+    model, one = get_model("BPR")(config, part), part.copy(part.inter_feat[:1])
+    count = repaired("recbole.utils.utils").get_flops
+    count(model, one, config["device"], logging.getLogger(), construct_transform(config))
+
+@probe
+def dgcf_small_samples():
+    dgcf = repaired("recbole.model.general_recommender.dgcf")
+    users, items = dgcf.sample_cor_samples(3, 9, 5)
+    assert sorted(users) == [0, 1, 2] and len(set(items)) == 5
+
 streams = sys.stdout, sys.stderr
 @probe
 def streams_wrapped_once():
@@ -187,7 +203,8 @@ FAULTS = {
     "numpy_names": "float_", "numpy_names_without_a_config": "no attribute 'float'", "dok_update": "_update",
     "checkpoint_loading": "Weights only load failed", "collector_plain_values": "no attribute 'cpu'",
     "folders_made_at_once": "FileExistsError", "sklearn_when_called": "scikit-learn was imported",
-    "streams_wrapped_once": "RecursionError",
+    "streams_wrapped_once": "RecursionError", "flops_of_one_row": "IndexError",
+    "dgcf_small_samples": "Sample larger than population",
 }  # fmt: skip
 
 

@@ -309,6 +309,8 @@ def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, signed: st
 def test_what_can_not_be_prepared_is_named(signed: str) -> None:
     with pytest.raises(UsageError, match=r"no like of 'signed' is left by user_inter_num_interval \(\[99,inf\)\)"):
         prepared(signed, user_inter_num_interval="[99,inf)")
+    message = r"column 'stars', which is not loaded; name it in load_col, under the file that has it \(inter, user or"
+    check_refused(message, prepared, signed, val_interval={"stars": "[3,5]"})
     check_refused(r"no data set 'sined'.*did you mean 'signed'", prepared, "sined")
     Path("dataset/empty").mkdir()
     check_refused(r"dataset/empty holds no \.inter file; 'recbole-signed convert' makes", prepared, "empty")

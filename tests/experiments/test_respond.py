@@ -301,6 +301,7 @@ def test_what_cannot_be_audited_is_refused_before_anything_is_trained(
 ) -> None:
     check_refused("GFCF", respond, "GFCF", toy, overrides=QUICK)
     check_refused("n_users is 0", respond, "SSF", toy, overrides=QUICK, n_users=0)
+    check_refused("features of items are asked for, but .*item does", respond, "SSF", toy, overrides=QUICK, feature="a")
     named = asked_models(["all"], toy, has_learner)
     assert {"SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop", "LightGCN", "BPR", "SiReN"} <= set(named)
     assert not {"EASE", "GFCF", "SGFCF", "ItemKNN", "Random"} & set(named)

@@ -180,7 +180,7 @@ def test_the_spectral_filter_uses_and_explains_them(dislike_weight: float) -> No
     without, _ = SpectralFilter.fit(SignedGraph(graph.likes, graph.dislikes), settings)
     assert np.abs(fitted.scores(graph).numpy() - without.scores(graph).numpy()).max() > 1e-3
     one = graph.rows([4])
-    told = fitted.explain(one, 9)
+    (told,) = fitted.explain(one, np.array([9]))
     assert sorted(set(told.signs.tolist())) == [-1, 0, 1]
     assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
 

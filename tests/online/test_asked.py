@@ -325,9 +325,9 @@ def test_an_explanation_adds_up_and_says_what_was_asked_for(live: OnlineRecommen
     with live.reading() as (state, learner):
         number = state.users.id_of("u1")
         asked = Asked.of(state, learner, number)
-        for item, score in ranked().items():
-            keys = state.users.keys, state.items.keys
-            told = explained(learner, state.edges, number, state.items.id_of(item), keys, asked)
+        now, keys = ranked(), (state.users.keys, state.items.keys)
+        of_items = explained(learner, state.edges, number, np.array(state.items.ids(list(now))), keys, asked)
+        for (item, score), told in zip(now.items(), of_items, strict=True):
             assert told.ranked == pytest.approx(score, rel=1e-4)
             assert told.ranked - told.moved == pytest.approx(before[item], rel=1e-4)
             assert [(wish.sign, value) for wish, value in told.reasons] == (

@@ -179,6 +179,9 @@ def test_a_log_cut_short_is_refused(tmp_path: Path, log: EventLog, cut: int) -> 
 def test_a_log_of_another_kind_is_refused(tmp_path: Path, log: EventLog) -> None:
     (tmp_path / "other.sqlite").write_bytes(b"something else" * 1000)
     check_refused("is damaged", EventLog, tmp_path / "other.sqlite")
+    log.connection.execute("CREATE TABLE later (id INTEGER)")
+    check_refused("has tables that this version of recbole-signed does not know; open", EventLog, log.path)
+    log.connection.execute("DROP TABLE later")
     write_meta(log.connection, {"format": 99})
     check_refused("has format 99", reopen, log)
     with contextlib.closing(sqlite3.connect(log.path, isolation_level=None)) as older:

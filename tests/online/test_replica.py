@@ -1,6 +1,7 @@
 """A replica gives the writer's lists for the same seq, whatever events come and whichever versions are saved."""
 
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from waiting import until
 from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, OnlineRecommender
 from recbole_signed.live.learners.ranking import best_items
-from recbole_signed.live.replica import Follower, OnlineReplica
+from recbole_signed.live.replica import BUSY, Follower, OnlineReplica
 from recbole_signed.live.store.backup import restore
 from recbole_signed.live.store.settings import StateSettings
 
@@ -159,12 +160,42 @@ def test_a_version_is_not_taken_before_the_events_that_it_reflects(
     assert lists(replica, users) == lists(writer, users)
 
 
-def test_a_follower_says_since_when_it_knows_all() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell of changes")
+def test_a_follower_looks_seldom_while_nothing_changes(
+    writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked 200 times a second, which took 6 % of a core; a look that waits for ``idle`` would come too late."""
+    looks, follow = [0], replica.follow
+
+    def counted() -> int:
+        looks[0] += 1
+        return follow()
+
+    monkeypatch.setattr(replica, "follow", counted)
+    follower = Follower(replica, idle=60.0)
+    for number in range(1, 4):
+        time.sleep(BUSY + 0.5)
+        before = looks[0]
+        time.sleep(0.5)
+        assert looks[0] == before
+        writer.update([event(number, f"n{number}", "i2", "like")])
+        until(lambda: replica.applied_seq >= number, 1.0)  # noqa: B023
+    time.sleep(BUSY + 0.5)
+    writer.withdraw(["i1"])
+    until(lambda: "i1" in replica.withdrawn, 1.0)
+    follower.close()
+
+
+def test_a_follower_says_since_when_it_knows_all(tmp_path: Path) -> None:
     """Events that come while it looks at the log may be missing."""
     entered, released = threading.Semaphore(0), threading.Semaphore(0)
     broken = threading.Event()
 
+    (tmp_path / "versions").mkdir()
+
     class Gate:
+        directory = tmp_path
+
         def follow(self) -> int:
             entered.release()
             released.acquire()

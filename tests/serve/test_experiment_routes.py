@@ -56,7 +56,7 @@ def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
     assert client.get("/v1/users/1/recommendations").json()["variant"] == ""
     assert Experiments.read(tmp_path / "experiments.yaml")["aversion"].status == "stopped"
     assert client.put("/v1/experiments/x", json={"variants": {"a": {"share": 1}}}).status_code == 422
-    assert client.get("/v1/experiments/none/report").status_code == 422
+    assert client.get("/v1/experiments/none/report").status_code == 404
 
 
 def test_an_experiment_that_does_not_run_can_be_removed(serve: Make, tmp_path: Path) -> None:
@@ -70,7 +70,8 @@ def test_an_experiment_that_does_not_run_can_be_removed(serve: Make, tmp_path: P
     client.patch("/v1/experiments/old", json={"status": "stopped"}).raise_for_status()
     assert client.delete("/v1/experiments/old").status_code == 204
     assert list(client.get("/v1/experiments").json()) == [name for name, _ in Experiments.read(path)] == ["kept"]
-    assert client.delete("/v1/experiments/old").status_code == 422
+    assert client.delete("/v1/experiments/old").status_code == 404
+    assert client.patch("/v1/experiments/old", json={"status": "running"}).status_code == 404
 
 
 def test_the_writer_follows_its_experiments_file(serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,14 +97,16 @@ def test_limits_and_problems(serve: Make) -> None:
     assert len(client.get("/v1/users/1/recommendations?k=10").json()["items"]) == 10
     large = client.post("/v1/events", json={"events": [{"user_id": "x" * 3000}]})
     assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
-    for path in (
-        "users/1/recommendations?k=11",
-        "users/1/recommendations?k=0",
-        "items/none/similar",
-        "users/1/explain/none",
+    for path, status in (
+        ("v1/users/1/recommendations?k=11", 422),
+        ("v1/users/1/recommendations?k=0", 422),
+        ("v1/items/none/similar", 404),
+        ("v1/items/none/audience", 404),
+        ("v1/users/1/explain/none", 404),
+        ("api/item/none/neighbors", 404),
     ):
-        refused = client.get(f"/v1/{path}")
-        assert refused.status_code == 422, path
+        refused = client.get(f"/{path}")
+        assert refused.status_code == status, path
         assert set(refused.json()) == {"type", "title", "status", "detail"}
     client.get("/v1/users/1/recommendations?k=4&explain=true").raise_for_status()
     told = client.get("/v1/users/1/recommendations?k=5&explain=true")

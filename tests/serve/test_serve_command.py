@@ -174,7 +174,7 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("words", [["--demo"], ["--init", "SSF", "-d", "toy-signed", "--state", "state"]])
-def test_an_address_is_refused_before_a_state_is_made(
+def test_an_address_and_experiments_are_refused_before_a_state_is_made(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recbole_signed.live.serve.start.init_state", lambda *_: pytest.fail("a model is fitted"))
@@ -184,6 +184,13 @@ def test_an_address_is_refused_before_a_state_is_made(
         status, _, err = outcome(capsys, "serve", *words, "--port", str(taken.getsockname()[1]))
     assert (status, "can't listen on" in err) == (2, True)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "service.yaml").write_text("experiments: tests.yaml")
+    config = ["--config", "service.yaml", "--port", "0"]
+    assert outcome(capsys, "serve", *words, *config)[::2] == (2, "recbole-signed: there is no file tests.yaml.\n")
+    for content in ("", "shares: {}"):
+        (tmp_path / "tests.yaml").write_text(content)
+        status, _, err = outcome(capsys, "serve", *words, *config)
+        assert (status, "tests.yaml must hold one key, 'experiments'" in err) == (2, True)
 
 
 @pytest.mark.parametrize("folder", ["state/backup", "other"])

@@ -1,5 +1,6 @@
 """Impressions, their outcomes, and what an experiment gets of them."""
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -294,6 +295,9 @@ def test_what_can_not_be_opened(tmp_path: Path) -> None:
     check_refused("not logged an impression yet", TrafficLog, tmp_path / "none.sqlite", read_only=True)
     (tmp_path / "text.sqlite").write_text("no database " * 100)
     check_refused("can't open the log of impressions", TrafficLog, tmp_path / "text.sqlite")
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.sqlite")) as old:
+        old.executescript(traffic._SCHEMA.replace(" AUTOINCREMENT", ""))
+    check_refused("no such table: .* another version of this package: move it", TrafficLog, tmp_path / "old.sqlite")
     check_refused(r"unable to open.*needs 'impressions: false'", TrafficLog, tmp_path / "no folder" / "traffic.sqlite")
 
 

@@ -85,10 +85,12 @@ def test_contributions_add_up(weight: float) -> None:
     edges = graph()
     _, learned, _ = fitted(edges, weight)
     folded = learned.fold_in(edges)
-    for user, item in ((0, 4), (7, 9), (12, 3)):
-        told = learned.contributions(edges.rows([user]), item)
-        assert len(told) == edges.likes[user].nnz + edges.dislikes[user].nnz
-        assert told.sum() == pytest.approx(float(folded[user] @ learned.factors[item]), rel=1e-3, abs=1e-5)
+    items = np.array([4, 9, 3])
+    for user in (0, 7, 12):
+        told = learned.contributions(edges.rows([user]), items)
+        assert told.shape == (3, edges.likes[user].nnz + edges.dislikes[user].nnz)
+        wanted = (learned.factors[items] @ folded[user]).numpy()
+        assert told.sum(axis=1) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
 
 
 @given(st.integers(0, 10_000), st.floats(-1.0, 1.0), st.floats(0.02, 0.4))

@@ -252,8 +252,9 @@ def test_explanations_sum_to_the_score_and_recency_is_the_part_of_the_order(
     features, scores = filter_.features(world.everyone).double().numpy(), filter_.scores(world.everyone).numpy()
     ordered = [FEATURES.index(name) for name in ("transition", *order.PAIRED)]
     for user in (0, 1, 5, 12):
-        for item in range(0, world.n_items - 1, 4):
-            told = filter_.explain(world.graph.rows([user]), item, world.edges(np.array([user])))
+        items = np.arange(0, world.n_items - 1, 4)
+        of_items = filter_.explain(world.graph.rows([user]), items, world.edges(np.array([user])))
+        for item, told in zip(items.tolist(), of_items, strict=True):
             assert told.recency is not None
             part = features[user, :, item] * WEIGHTS[: len(FEATURES)]
             assert told.contributions.sum() + told.prior == pytest.approx(scores[user, item], abs=1e-4)
@@ -276,7 +277,7 @@ def test_an_explanation_tells_which_edge_it_was() -> None:
     (item,) = only.item[only.user == 4]
     users = UserEdges.of(only.graph.rows([4]), 0.4, only.sequences.of_users(np.array([4])))
     target = int((filter_.scores(users)[0] - filter_.items).argmax())
-    told = filter_.explain(only.graph.rows([4]), target, users)
+    (told,) = filter_.explain(only.graph.rows([4]), np.array([target]), users)
     assert told.items.tolist() == [item]
     assert told.contributions[0] == pytest.approx(told.score - told.prior, abs=1e-5)
     assert told.contributions[0] > 0.1

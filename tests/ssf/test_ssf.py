@@ -170,7 +170,7 @@ def test_an_explanation_adds_up(name: str, loose: float, prepare_model: Callable
         assert 0 < told.verdict < 1
     both = (np.zeros(2, dtype=np.int64), np.array([3, 8]))  # a pair may carry both signs
     contrary = SignedGraph.from_edges(both, both, 1, model.n_items)
-    told = model.filter.explain(contrary, 9)
+    (told,) = model.filter.explain(contrary, np.array([9]))
     assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
     check_refused("no user", model.explain, 0, 2)
     check_refused("no item", model.explain, 4, model.n_items)

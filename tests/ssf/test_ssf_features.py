@@ -445,15 +445,17 @@ def test_a_live_learner_scores_as_the_model_does_and_after_a_restart_the_same(
 @pytest.mark.parametrize("model", ["SSF", "SSFT"])
 def test_a_live_explanation_names_features_as_that_of_the_model_does(model: str, live: Callable[..., Any]) -> None:
     online, made, _ = live(model, iterations=8, dislike_strength=0.0, **BOTH, fit=True)
-    for user, item in ((3, 7), (12, 5)):
+    for user, items in ((3, [7, 9]), (12, [5, 11])):
         with online.reading() as (state, learner):
-            told = learner.explain(state.edges, user, item)
-        wanted = made.explain(user, item)
-        assert {part.column for part in told.item_features} == {part.column for part in wanted.item_features} != set()
-        for side in ("item_features", "user_features"):
-            found, own = (sum(part.contribution for part in getattr(each, side)) for each in (told, wanted))
-            assert found == pytest.approx(own, rel=1e-2, abs=1e-4)
-        assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-5)
+            of_items = learner.explain(state.edges, user, np.array(items))
+        for item, told in zip(items, of_items, strict=True):
+            wanted = made.explain(user, item)
+            columns = [{part.column for part in each.item_features} for each in (told, wanted)]
+            assert columns[0] == columns[1] != set()
+            for side in ("item_features", "user_features"):
+                found, own = (sum(part.contribution for part in getattr(each, side)) for each in (told, wanted))
+                assert found == pytest.approx(own, rel=1e-2, abs=1e-4)
+            assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-5)
 
 
 def test_a_pinned_version_that_is_fitted_again_keeps_its_features(live: Callable[..., Any]) -> None:

@@ -162,8 +162,9 @@ def check_explanations(base: Any) -> None:
     learner = follow(copy.deepcopy(base), stream, moves)
     scores = learner.scores(stream.edges, stream.everyone).numpy()
     for user in (1, 4, 9, N_USERS + 1):
-        for item in range(1, stream.edges.n_items):
-            told, score = learner.explain(stream.edges, user, item), float(scores[user, item])
+        items = np.arange(1, stream.edges.n_items)
+        for item, told in zip(items.tolist(), learner.explain(stream.edges, user, items), strict=True):
+            score = float(scores[user, item])
             total = (told.contributions.sum() + told.from_features + told.prior) * told.factor
             np.testing.assert_allclose([told.score, total], score, rtol=1e-3, atol=1e-6)
 

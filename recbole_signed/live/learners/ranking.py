@@ -22,6 +22,7 @@ from recbole_signed.graph.personal_verdict import (
     NEAR,
     WIDE,
     Demotions,
+    Fall,
     Heights,
     Neighbourhoods,
     Verdicts,
@@ -174,27 +175,32 @@ def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray, keys: Key
 
 
 def explained(
-    learner: Any, edges: EdgeState, user: int, item: int, keys: Keys | None = None, asked: Asked | None = None
-) -> Any:
-    """Return what ``learner.explain`` tells of the score of an item, and why it is ranked lower or higher."""
+    learner: Any, edges: EdgeState, user: int, items: IntArray, keys: Keys | None = None, asked: Asked | None = None
+) -> list[Any]:
+    """Return what ``learner.explain`` tells of the scores of items, and why they are ranked lower or higher."""
     edges = edges if asked is None else asked.over(edges)
     judged = Judged(learner, edges, np.array([user]), keys)
-    told = learner.explain(judged.edges, user, item)
-    middle = 0.0 if asked is None or not asked.moves else _middle(judged)
-    if len(judged.fallen):
-
-        def likers(of: int) -> IntArray:
-            row = edges.of_item(of)
-            return row.ids[row.kind == LIKE].astype(np.int64)
-
-        fall = judged.fallen.fall(item, told.score, judged.heights, learner.dislike_strength, likers)
-        told = replace(told, fall=fall)
-    if asked is not None and (reasons := asked.reasons(item)):
-        (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.wish_strength)
-        told = replace(told, moved=float(now) - told.ranked, reasons=tuple(reasons))
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
-    met = row.ids[(row.ids == item) & (sign_of(row.kind) == 0)]  # no learner reads it, but it leaves the lists
-    return told.beside(judged.left_out).beside(met, 0)
+    unread = row.ids[sign_of(row.kind) == 0]  # by every learner, but these items leave the lists
+    middle = 0.0 if asked is None or not asked.moves else _middle(judged)
+    of_items: dict[int, Any] = dict(zip(items.tolist(), learner.explain(judged.edges, user, items), strict=True))
+
+    def likers(of: int) -> IntArray:
+        row = edges.of_item(of)
+        return row.ids[row.kind == LIKE].astype(np.int64)
+
+    falls: dict[int, Fall] = {}
+    if len(judged.fallen):
+        scores = {item: told.score for item, told in of_items.items()}
+        falls = judged.fallen.falls(scores, judged.heights, learner.dislike_strength, likers)
+    found = []
+    for item, told in of_items.items():
+        told = replace(told, fall=falls.get(item)).beside(judged.left_out)
+        if asked is not None and (reasons := asked.reasons(item)):
+            (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.wish_strength)
+            told = replace(told, moved=float(now) - told.ranked, reasons=tuple(reasons))
+        found.append(told.beside(unread[unread == item], 0))
+    return found
 
 
 def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int, keys: Keys | None = None) -> list[int]:

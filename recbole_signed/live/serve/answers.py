@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.api.explanations import explained
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import NotFoundError, UsageError
 from recbole_signed.ids_and_times import day
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, TYPES
@@ -33,7 +33,6 @@ from recbole_signed.live.serve.ranking import (
     announced_features,
     asked_by,
     drawn_few,
-    known_score,
     newest_edges,
     probabilities,
     raised,
@@ -390,42 +389,46 @@ class Answers:
                 ranking.refuse_unexplained(learner)
 
     def explain(
-        self, user: str, item: str, parameters: Mapping[str, float] | None = None, team: str | None = None
-    ) -> schemas.Why | None:
-        """Return why a user gets an item; None where its variant does not ask the model."""
+        self, user: str, items: Sequence[str], parameters: Mapping[str, float] | None = None, team: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return why a user gets items, as :class:`~.schemas.Why`; nothing where its variant does not ask the model."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user, parameters, team)
             if _without_model(assignments):
-                return None
+                return {}
             keys = state.users.keys, state.items.keys
             asked = Asked.of(state, learner, number)
             ranking.refuse_unexplained(learner)
-            told = explained_by(learner, state.edges, number, self._item(state, item), keys, asked)
-            tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
+            numbers = np.array([self._item(state, item) for item in items], dtype=np.int64)
+            told = explained_by(learner, state.edges, number, numbers, keys, asked)
             settings, seq, version = learner.settings, self.seq, self.version
-            dates = {edge: day(at) for edge, _, at in newest_edges(state, user)[0] if at}
-            reasons = tuple({**wish.told(state.items), "value": value} for wish, value in told.reasons)
+            edges = newest_edges(state, user)[0]
+            own = np.unique(np.concatenate([each.items for each in told]))
+            tokens = pl.Series([token or "" for token in state.items.tokens(own.tolist())], dtype=pl.String)
+            reasons = [
+                tuple({**wish.told(state.items), "value": value} for wish, value in each.reasons) for each in told
+            ]
         # updates go on meanwhile
-        fall = told.fall
-        if fall is not None:
-            fall = replace(fall, cause=int(np.flatnonzero(told.items == fall.cause)[0]))
-        here = replace(told, items=np.arange(len(tokens)), fall=fall, reasons=reasons)
-        shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String), self.called, dates.get)
-        edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
-        rows = edges.select("item", "sign", "contribution").rows(named=True)
-        return schemas.Why(
-            user=user,
-            item=item,
-            score=known_score(shown.score),
-            contributions=[schemas.Contribution(**each) for each in rows],
-            prior=known_score(float(told.prior)),
-            asked=list(shown.asked),
-            seq=seq,
-            model=version,
-            **{name: getattr(told, name) for name in ("from_features", "verdict", "factor")},
-            **{name: getattr(shown, name) for name in ("lowered", "cause", "common_likes", "moved", "sentence")},
-        )
+        dates = {edge: day(at) for edge, _, at in edges if at}
+        found = {}
+        for item, each, asked_for in zip(items, told, reasons, strict=True):
+            fall = each.fall and replace(each.fall, cause=int(np.searchsorted(own, each.fall.cause)))
+            here = replace(each, items=np.searchsorted(own, each.items), fall=fall, reasons=asked_for)
+            shown = explained(here, settings, user, item, tokens, self.called, dates.get)
+            found[item] = {**ranking.why(here, shown), "seq": seq, "model": version}
+        return found
+
+    def explain_list(
+        self, user: str, ranked: Ranked, parameters: Mapping[str, float] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return why a user gets the items of a list, of an interleaved one each as the variant that picked it says."""
+        teams: Sequence[str | None] = ranked.teams or [None] * len(ranked.items)
+        found: dict[str, dict[str, Any]] = {}
+        for team in set(teams):
+            items = [item for (item, _), of in zip(ranked.items, teams, strict=True) if of == team]
+            found |= self.explain(user, items, parameters, team)
+        return found
 
     def called(self, item: str) -> str:
         """Return an item as a sentence names it: by its id, and by its name where it has one."""
@@ -480,7 +483,7 @@ class Answers:
     def _item(state: Any, item: str) -> int:
         number = int(state.items.ids([item])[0])
         if not 0 < number < state.edges.n_items:
-            raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
+            raise NotFoundError(f"there is no item '{item}'; an item is known from its first event on.")
         return number
 
 

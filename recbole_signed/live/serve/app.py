@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse
+from pydantic_core import to_json
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError
@@ -157,10 +158,8 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
         return await erase(engine, user_id)
 
 
-def _answer(
-    engine: Engine, ranked: Ranked, why: Callable[[str, str | None], schemas.Why | None] | None = None
-) -> schemas.Answer:
-    return schemas.Answer(**ranked.told(engine.catalogue.name, why))
+def _answer(engine: Engine, ranked: Ranked) -> schemas.Answer:
+    return schemas.Answer(**ranked.told(engine.catalogue.name))
 
 
 def _parameters(aversion: float | None, strength: float | None) -> dict[str, float]:
@@ -171,7 +170,7 @@ def _parameters(aversion: float | None, strength: float | None) -> dict[str, flo
 def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     read = {"tags": ["recommendations"], "dependencies": needs("read")}
 
-    @app.get(RECOMMENDATIONS, response_model_exclude_none=True, **read)
+    @app.get(RECOMMENDATIONS, response_model=schemas.Answer, **read)
     async def get_recommendations(
         user_id: UserId,
         k: K = DEFAULT_K,
@@ -183,20 +182,21 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         explain: bool = False,
         log: Annotated[bool, Query(description="False: it is looked at, not shown to the user.")] = True,
         min_seq: MinSeq = None,
-    ) -> schemas.Answer:
+    ) -> Response:
         """Return the best items that the user has no edge to, none of them withdrawn."""
         check_k(engine, k, explain)
         await wait_for(engine, min_seq)
 
-        def work() -> schemas.Answer:
+        def work() -> Response:
             given = _parameters(dislike_aversion, dislike_strength)
             if explain:
                 engine.refuse_unexplained(user_id)
             ranked = engine.recommend(
                 user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given, log=log
             )
-            why = (lambda item, team: engine.explain(user_id, item, given, team)) if explain else None
-            return _answer(engine, ranked, why)
+            why = engine.explain_list(user_id, ranked, given) if explain else {}
+            # the model of the answer would look at each contribution twice
+            return Response(to_json(ranked.told(engine.catalogue.name, why)), media_type="application/json")
 
         # rankings take turns anyway, so a short list is not worth the way through a thread
         return await turns.take(work) if explain or k > SHORT else work()
@@ -237,13 +237,13 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
     ) -> schemas.Why:
         """Return what each edge of the user adds to the score of an item, exactly, and the dislike that lowers it."""
         given = _parameters(dislike_aversion, dislike_strength)
-        why = await turns.take(lambda: engine.explain(user_id, item_id, given))
-        if why is None:
+        why = await turns.take(lambda: engine.explain(user_id, [item_id], given))
+        if not why:
             raise ProblemError(
                 422,
                 f"The variant of user '{user_id}' ranks by likes of all users; no edge of the user adds to a score.",
             )
-        return why
+        return schemas.Why(**why[item_id])
 
     @app.get("/v1/users/{user_id}/verdicts", **read)
     async def get_verdicts(

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import NotFoundError, UsageError, nearest
 from recbole_signed.files import refusing, replace_file, stamp
 from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES, without_removed
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
@@ -154,7 +154,7 @@ class Experiments:
     def __getitem__(self, name: str) -> Experiment:
         if name not in self._experiments:
             there = f"; there are {', '.join(self._experiments)}." if self._experiments else "; there is none yet."
-            raise UsageError(f"there is no experiment '{name}'{nearest(name, self._experiments) or there}")
+            raise NotFoundError(f"there is no experiment '{name}'{nearest(name, self._experiments) or there}")
         return self._experiments[name]
 
     def __iter__(self) -> Any:
@@ -236,7 +236,7 @@ def _read(path: Path) -> dict[str, Experiment]:
     if not path.exists():
         return {}
     content = read_yaml(path)
-    if set(content) - {"experiments"}:
+    if set(content) != {"experiments"}:
         raise UsageError(f"{path} must hold one key, 'experiments', with an experiment by name under it.")
     raw = content.get("experiments") or {}
     if not isinstance(raw, dict):

@@ -29,7 +29,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import NotFoundError, UsageError
 from recbole_signed.files import DamagedError
 from recbole_signed.live.serve.engine import RECOMMENDATIONS, Engine
 from recbole_signed.live.serve.keys import ROLES, ApiKeys, RateLimit, is_loopback
@@ -312,7 +312,7 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
         # what the disk refuses is no fault of the request, which may be sent again; what is damaged stays so
         if isinstance(error.__cause__, (OSError, sqlite3.Error)) and not isinstance(error, DamagedError):
             return await problem(request, ProblemError(503, str(error), 1.0))
-        return await problem(request, ProblemError(422, str(error)))
+        return await problem(request, ProblemError(404 if isinstance(error, NotFoundError) else 422, str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

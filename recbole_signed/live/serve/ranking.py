@@ -6,13 +6,15 @@ What differs between requests is laid over a learner's edges here, without a cop
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
+from recbole_signed.api.explanations import ItemExplanation
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
@@ -23,6 +25,7 @@ from recbole_signed.live.serve.experiments import Assignment
 from recbole_signed.live.serve.schemas import WishInfo
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import UNKNOWN
 
 SAMPLE = 256  # items, evenly spaced, among which the percentile of an item's score is told
@@ -52,7 +55,7 @@ class Ranked:
         return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
 
     def told(
-        self, name: Callable[[str], str | None], why: Callable[[str, str | None], Any] | None = None
+        self, name: Callable[[str], str | None], why: Mapping[str, dict[str, Any]] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return it as :class:`~.schemas.Answer` has it, without None; ``name`` and ``why`` tell of an item."""
         items: list[dict[str, Any]] = []
@@ -65,8 +68,8 @@ class Ranked:
                 row["score"] = known
             if team is not None:
                 row["variant"] = team
-            if why is not None and (reason := why(item, team)) is not None:
-                row["why"] = reason.model_dump()
+            if item in why:
+                row["why"] = why[item]
             items.append(row)
         told = {"items": items, "model": self.version, "seq": self.seq, "variant": self.variant}
         known_user = {} if self.known is None else {"known_user": self.known}
@@ -76,6 +79,23 @@ class Ranked:
 def known_score(score: float) -> float | None:
     """Return a score; None where nothing is known of the item."""
     return None if score <= UNKNOWN else score
+
+
+def why(told: Explanation, shown: ItemExplanation) -> dict[str, Any]:
+    """Return what is told of an item, and how it is shown, as :class:`~.schemas.Why` has it but for model and seq."""
+    columns = shown.columns
+    parts = columns.contributions / (told.factor or 1.0)
+    rows = zip(columns.items.to_list(), columns.signs.tolist(), parts.tolist(), strict=True)
+    return {
+        "user": shown.user,
+        "item": shown.item,
+        "score": known_score(shown.score),
+        "contributions": [{"item": item, "sign": sign, "contribution": part} for item, sign, part in rows],
+        "prior": known_score(told.prior),
+        "asked": list(shown.asked),
+        **{name: getattr(told, name) for name in ("from_features", "verdict", "factor")},
+        **{name: getattr(shown, name) for name in ("lowered", "cause", "common_likes", "moved", "sentence")},
+    }
 
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:

@@ -21,7 +21,7 @@ class RequestLimits(Spec):
     connections: int = Field(default=2000, ge=1)  # of a process; beyond it the one waiting longest is closed, or 503
     id_length: int = Field(default=256, ge=1, le=MAX_ID)  # in characters; of what is stored any is read
     k: int = Field(default=1000, ge=1)  # longest list
-    explained: int = Field(default=100, ge=1)  # longest list with explanations, which take milliseconds each
+    explained: int = Field(default=100, ge=1)  # longest list with explanations: each tells of all the user's edges
     batch: int = Field(default=1000, ge=1)  # events, or users, in one request
     items: int = Field(default=50_000, ge=1)  # in all lists of one request
     queue: int = Field(default=10_000, ge=1)  # events that wait for the writer; beyond it 429

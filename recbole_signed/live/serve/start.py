@@ -24,7 +24,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from recbole_signed.errors import MissingExtraError, UsageError, raised_by_sigterm
-from recbole_signed.files import LOCK, DirectoryLock
+from recbole_signed.files import LOCK, DirectoryLock, require_file
 from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve.catalogue import FILE, Catalogue
@@ -268,6 +268,9 @@ def _checked(host: str, settings: ServeSettings | None) -> tuple[ServeSettings, 
     if uvicorn is None:
         raise MissingExtraError("the service", "serve")
     settings = settings or ServeSettings()
+    if settings.experiments is not None:  # that of the state is made with the first experiment
+        require_file(settings.experiments, "the file of experiments")
+        Experiments.read(settings.experiments)
     keys = ApiKeys(settings.keys)
     if not keys.required and not is_loopback(host):
         raise UsageError(

@@ -119,6 +119,8 @@ class TrafficLog:
         except sqlite3.Error as error:
             may_not = any(text in str(error) for text in ("readonly database", "unable to open"))
             cure = "; a service that may not write there needs 'impressions: false' in its --config" if may_not else ""
+            if "no such" in str(error):
+                cure = "; it is of another version of this package: move it away, and a new one is begun"
             raise UsageError(f"can't open the log of impressions {path}: {error}{cure}.") from error
 
     def _connect(self, mode: str) -> sqlite3.Connection:

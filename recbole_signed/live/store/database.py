@@ -149,8 +149,13 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             "open it with the version that wrote it."
         )
     tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")}
-    if tables - {_FEATURES, WISHES} != {*_STATEMENTS} - {_FEATURES}:
+    if {*_STATEMENTS} - {_FEATURES} - tables:
         raise damaged(path, "its tables are not those that were made")
+    if tables - {*_STATEMENTS, WISHES}:
+        raise UsageError(
+            f"The event log {path} has tables that this version of recbole-signed does not know; open it with the "
+            "version that wrote it."
+        )
     if _FEATURES not in tables and not read_only:
         connection.execute(_FEATURES)
     if check:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import NotFoundError, UsageError, ending
 from recbole_signed.files import (
     DamagedError,
     at,
@@ -363,7 +363,7 @@ class Versions:
         names = self.names()
         if name not in names:
             there = f"there are {', '.join(names)}" if names else "there is none"
-            raise UsageError(f"There is no version '{name}' in {self.folder}; {there}{ending(name, names)}")
+            raise NotFoundError(f"There is no version '{name}' in {self.folder}; {there}{ending(name, names)}")
         return self.folder / name
 
 

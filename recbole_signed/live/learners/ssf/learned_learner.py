@@ -86,13 +86,13 @@ class LearnedSpectralLearner(SpectralLearner):
         own = self._users(edges, users)
         return self.filter.pair_scores(own, torch.from_numpy(items), added).numpy()
 
-    def explain(self, edges: EdgeState, user: int, item: int) -> Explanation:
-        """Return what each of a user's edges, and its features and the item's, add to the score of both parts."""
-        told, one = super().explain(edges, user, item), np.array([user])
-        items = torch.from_numpy(self.learned.items.vectors)
-        learned = LearnedItems(items, self.learned.gram, self.unit, self.learned.problem)
-        user_edges, score = rows_of(edges, one, edges.n_items), self.pair_scores(edges, one, np.array([[item]]))
-        return learned.explained(told, user_edges, item, self.learned_settings.learned_share, float(score[0, 0]))
+    def explain(self, edges: EdgeState, user: int, items: IntArray) -> list[Explanation]:
+        """Return what each of a user's edges, and its features and the items', add to the scores of both parts."""
+        told, one = super().explain(edges, user, items), np.array([user])
+        vectors = torch.from_numpy(self.learned.items.vectors)
+        learned = LearnedItems(vectors, self.learned.gram, self.unit, self.learned.problem)
+        user_edges, scores = rows_of(edges, one, edges.n_items), self.pair_scores(edges, one, items[None])[0]
+        return learned.explained(told, user_edges, items, self.learned_settings.learned_share, scores)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
         """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""

@@ -280,14 +280,14 @@ class SpectralLearner(Learner):
         prior = None if self.features is None else self.features.prior(np.asarray(users, dtype=np.int64))
         return own if prior is None else replace(own, prior=prior)
 
-    def explain(self, edges: EdgeState, user: int, item: int) -> Explanation:
-        """Return what each of a user's edges, and its features and the item's, add to the filter's score."""
+    def explain(self, edges: EdgeState, user: int, items: IntArray) -> list[Explanation]:
+        """Return what each of a user's edges, and its features and the items', add to the filter's scores."""
         own = rows_of(edges, np.array([user]), edges.n_items)
         users = self._users(edges, np.array([user]))
-        told = self.filter.explain(own, item, users)
+        told: list[Explanation] = self.filter.explain(own, items, users)
         if self.features is None:
             return told
-        return self.features.explained(told, self.taste, users, user, item)
+        return self.features.explained(told, self.taste, users, user, items)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` best items that are not hidden and their scores, best first; None where it is no faster."""

@@ -233,14 +233,14 @@ class LiveFeatures:
         return user_prior(self._user_rows(users), self.user_map, self.settings)
 
     def explained(
-        self, told: Explanation, fitted: SpectralFilter, user: UserEdges, number: int, item: int
-    ) -> Explanation:
-        """Return an explanation that names features; see `feature_maps.explained`."""
+        self, told: Sequence[Explanation], fitted: SpectralFilter, user: UserEdges, number: int, items: IntArray
+    ) -> list[Explanation]:
+        """Return explanations that name features; see `feature_maps.explained`."""
         return explained(
             told,
             fitted,
             user,
-            (self._features("item", item), item, self.item_map, self.gains),
+            (self._features("item", int(items.max(initial=0))), items, self.item_map, self.gains),
             (self._features("user", number), number, self.user_map),
         )
 
