@@ -53,10 +53,10 @@ FREE_KEYS = frozenset((
     "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
     "resume", "trainer", "online_state", "online_settings", "online_limits", "n_negatives", "negative_exponent",
     "sift_positives", "user_groups", "item_groups", "threads", "signed_gamma", "dislike_aversion", "dislike_strength",
-    "verdict_smoothing", "refit_for_test", "features",
+    "verdict_smoothing", "refit_for_test", "features", "enable_sparse",
 ))
 # fmt: on
-"""Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""
+"""Keys that RecBole and RecBole-GNN list nowhere, and those of our trainer, our training batches and our metrics."""
 
 
 def load_defaults(config: Any, model_class: type, dataset: str) -> None:
