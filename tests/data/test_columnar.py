@@ -330,6 +330,11 @@ def test_a_wrong_batch_size_is_refused(loader: Callable[..., Any], size: Any) ->
         loader(train_batch_size=size)
 
 
+def test_a_misspelt_kind_of_batches_is_refused(loader: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match=r"Odd\.batches is 'edge'; it must be one of edges, likes, or None"):
+        loader(type("Odd", (EdgeModel,), {"batches": "edge"}))
+
+
 def test_recboles_sampling_key_is_not_ignored(loader: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     loader()
     assert "train_neg_sample_args" not in caplog.text
