@@ -125,6 +125,13 @@ def _by_pandas(
         field: str if name in {*vocabularies, *integers} else np.float64 for name, field in fields.items()
     }
     frame = _read_csv(path, separator, encoding, dtypes)
+    for field in frame.select_dtypes(object):
+        joined = np.flatnonzero(frame[field].str.contains("\n", regex=False, na=False))
+        if len(joined):
+            raise UsageError(
+                f"row {joined[0] + 1} of {path} holds a line end in '{field}' ({frame[field][joined[0]]!r}): a quote "
+                "that begins a cell and is not closed takes the next rows in; write it twice within quotes."
+            )
     exact = {field: _exact(frame[field]) for name, field in fields.items() if name in integers}
     if any(column is None for column in exact.values()):
         return _by_pandas(path, separator, encoding, fields, vocabularies, set())
@@ -160,8 +167,7 @@ def _read_csv(path: str | Path, separator: str, encoding: str, dtypes: dict[str,
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # without index_col a first row of too many fields shifts the columns of all rows
             options: dict[str, Any] = {"encoding": encoding, "engine": "c", "float_precision": "round_trip"}
-            frame = pd.read_csv(path, sep=separator, dtype=defaultdict(lambda: str, kinds), index_col=False, **options)
-        return frame[list(dtypes)]
+            return pd.read_csv(path, sep=separator, dtype=defaultdict(lambda: str, kinds), index_col=False, **options)
 
     try:
         return read(dtypes)
@@ -200,8 +206,8 @@ def parsed_blocks(
         n_bytes = len(block)
         rows = block[block.index(b"\n") + 1 :] if first else block
         first = False
-        if b"\0" in rows:
-            raise NotPlainError
+        if b"\0" in rows:  # where pandas would end the cell, and ids that differ behind it be one
+            raise UsageError(f"{path} holds a null character; replace it by a blank.")
         if not rows:
             continue
         quote = '"' if b'"' in rows else None

@@ -90,6 +90,12 @@ class Sign:
             return None
         field = given or "sign"
         if field not in columns:
+            near = [] if given else [each for each in columns if each.strip().lower() == field]
+            if near:
+                raise UsageError(
+                    f"'{name}' has a column '{near[0]}', and the sign is looked for under '{field}'; rename it, or set "
+                    f"SIGN_FIELD to '{near[0]}', or to null for data without a sign."
+                )
             if not given:
                 return None
             raise UsageError(

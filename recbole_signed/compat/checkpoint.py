@@ -180,8 +180,8 @@ class CheckpointUnpickler(pickle._Unpickler):
                 return self._may_call(found)
         raise pickle.UnpicklingError(
             f"This file names '{module}.{name}', which RecBole's own checkpoints do not hold, so it was not "
-            "loaded; if you trust the file, allow the name with torch.serialization.add_safe_globals, or the "
-            "classes of your own package with recbole_signed.compat.checkpoint.TRUSTED_ROOTS.add(package)."
+            "loaded; if you trust the file, register the model first (register_model, --import), allow the name with "
+            "torch.serialization.add_safe_globals, or your package with recbole_signed.compat.checkpoint.TRUSTED_ROOTS."
         )
 
     def _may_call(self, found: Any) -> Any:

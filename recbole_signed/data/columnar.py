@@ -119,6 +119,15 @@ class ColumnarDataset(Dataset):
             frames.append(self._load_feat(path, FeatureSource.INTERACTION))
             for field, length in self.field2seqlen.items():
                 lengths[field] = max(lengths[field], length)
+        for column in sorted(set().union(*frames)):
+            without = [
+                part for part, frame in zip(self.benchmark_filename_list, frames, strict=True) if column not in frame
+            ]
+            if without:
+                raise UsageError(
+                    f"{token}.{without[0]}.inter has no column '{column}', which another file of benchmark_filename "
+                    "has; add it there, or take it out of all."
+                )
         self.inter_feat, self.file_size_list = concatenate(frames), [len(frame) for frame in frames]
         self.field2seqlen = lengths
 

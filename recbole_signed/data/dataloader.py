@@ -211,7 +211,10 @@ class SignedTrainDataLoader(AbstractDataLoader):
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:
         self.logger = getLogger()
         self.epoch = -1
-        names = ("inter_feat", "neg_feat") if config.model_class.batches == "edges" else ("inter_feat",)
+        wanted, known = config.model_class.batches, {"edges": ("inter_feat", "neg_feat"), "likes": ("inter_feat",)}
+        if wanted not in known:
+            raise UsageError(f"{config['model']}.batches is {wanted!r}; it must be one of {', '.join(known)}, or None.")
+        names = known[wanted]
         tables = [getattr(dataset, name) for name in names]
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.neg_item_field = config["NEG_PREFIX"] + self.iid_field

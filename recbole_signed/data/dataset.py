@@ -77,12 +77,12 @@ class SignedDataset(ColumnarDataset):
     # ---- loading ----
 
     def _get_load_and_unload_col(self, source: Any) -> tuple[set[str] | None, set[str] | None]:
-        """Load what the sign and the order of time are made from, even where ``load_col`` leaves it out."""
+        """Load ids, and what the sign and the order of time are made from, even where ``load_col`` leaves them out."""
         load, unload = super()._get_load_and_unload_col(source)
         if getattr(source, "value", source) == FeatureSource.INTERACTION.value:
             present = inter_columns(self.config) or {}
-            needed = {column for column in (*self.signed.sign.columns, self.time_field) if column in present}
-            load = load | needed if load else load
+            needed = {self.uid_field, self.iid_field, self.time_field, *self.signed.sign.columns} & present.keys()
+            load = load if load is None else load | needed
             unload = unload - needed if unload else unload
         return load, unload
 

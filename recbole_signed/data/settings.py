@@ -84,13 +84,19 @@ SETTING_KEYS = (
 """The configuration keys that this package adds for data and evaluation."""
 
 
+def inter_files(config: ConfigLike) -> list[str]:
+    """Return the paths of the data set's ``.inter`` files that are there: one, or those of ``benchmark_filename``."""
+    parts = config["benchmark_filename"]
+    names = [f"{config['dataset']}{part}.inter" for part in ([f".{each}" for each in parts] if parts else [""])]
+    return list(filter(os.path.isfile, (os.path.join(config["data_path"], name) for name in names)))
+
+
 def inter_columns(config: ConfigLike) -> dict[str, str] | None:
-    """Return column name -> type of the data set's first ``.inter`` file, or None where there is no such file."""
-    name, parts = config["dataset"], config["benchmark_filename"]
-    path = os.path.join(config["data_path"], f"{name}.{parts[0]}.inter" if parts else f"{name}.inter")
-    if not os.path.isfile(path):
-        return None
-    return columns_of(path, config["field_separator"] or "\t", config["encoding"] or "utf-8")
+    """Return column name -> type of the data set's ``.inter`` files together, or None where there is no such file."""
+    columns: dict[str, str] = {}
+    for path in inter_files(config):
+        columns |= columns_of(path, config["field_separator"] or "\t", config["encoding"] or "utf-8")
+    return columns or None
 
 
 def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> str:

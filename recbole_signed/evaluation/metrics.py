@@ -121,7 +121,13 @@ class SignedTopkMetric(PerUserTopkMetric):
     def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
         """See :meth:`PerUserTopkMetric.values`."""
         held = self.used_info(dataobject)
-        yield "", of_both_signs(self.metric_info(held), held.n_likes, held.n_dislikes)
+        found = np.asarray(self.metric_info(held))
+        if found.shape != held.like.shape:
+            raise UsageError(
+                f"metric_info of {type(self).__name__} returns an array of the shape {found.shape}; it must be "
+                f"{held.like.shape}, a value for each user at each length of the list."
+            )
+        yield "", of_both_signs(found, held.n_likes, held.n_dislikes)
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """Return ``[n_users, max_k]``, the metric at every ``k``; any value for users who do not count."""

@@ -17,7 +17,7 @@ from typing import Any
 from recbole_signed.atomic.signs import HOW_TO_SIGN
 from recbole_signed.convert.dataset_versions import refuse_changed
 from recbole_signed.convert.sources.movielens import ensure_ml100k
-from recbole_signed.data.settings import SETTING_KEYS, SignedSettings, inter_columns, ranks_all
+from recbole_signed.data.settings import SETTING_KEYS, SignedSettings, inter_columns, inter_files, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
@@ -53,10 +53,10 @@ FREE_KEYS = frozenset((
     "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
     "resume", "trainer", "online_state", "online_settings", "online_limits", "n_negatives", "negative_exponent",
     "sift_positives", "user_groups", "item_groups", "threads", "signed_gamma", "dislike_aversion", "dislike_strength",
-    "verdict_smoothing", "refit_for_test", "features",
+    "verdict_smoothing", "refit_for_test", "features", "enable_sparse",
 ))
 # fmt: on
-"""Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""
+"""Keys that RecBole and RecBole-GNN list nowhere, and those of our trainer, our training batches and our metrics."""
 
 
 def load_defaults(config: Any, model_class: type, dataset: str) -> None:
@@ -286,10 +286,16 @@ def _refuse_unknown_dataset(config: Any) -> None:
     from recbole.utils import argument_list
 
     folder = Path(config["data_path"])
-    if has_interactions(folder) or config["dataset_save_path"] or config["dataloaders_save_path"]:
+    if inter_files(config) or config["dataset_save_path"] or config["dataloaders_save_path"]:
         return
     if any(Path(config["checkpoint_dir"]).glob(f"{escape(config['dataset'])}-*.pth")):
         return
+    if has_interactions(folder):
+        there = ", ".join(sorted(path.name for path in folder.glob(f"{escape(folder.name)}*.inter")))
+        raise UsageError(
+            f"{folder} holds {there}, but benchmark_filename is {config['benchmark_filename']}; it must name parts "
+            "that are there, such as [train, valid, test], and be null where there is one file."
+        )
     urls = Path(argument_list.__file__).parent.parent / "properties" / "dataset" / "url.yaml"
     known = re.search(rf"^{re.escape(config['dataset'])} *:", urls.read_text(encoding="utf-8"), re.MULTILINE)
     if folder.is_dir() or not known:  # it downloads none into a folder that is there

@@ -56,7 +56,7 @@ STOCK = {
 UNSIGNED_FAMILIES = {
     "context_aware": (
         "it predicts the label of an item that is shown, and no ranking; with 'SIGN_FIELD: ~', "
-        "'threshold: {sign: 0.5}' and sign in load_col RecBole trains it to tell likes from dislikes (AUC, LogLoss)"
+        "'threshold: {sign: 0.5}' and sign in load_col RecBole trains it to tell likes from other rows (AUC, LogLoss)"
     ),
     "knowledge_aware": "it reads a knowledge graph (.kg, .link) beside the interactions, which is not supported",
     "exlib": "it is a library's classifier of labels, which gives no ranking",

@@ -253,11 +253,11 @@ def check_entries(key: str, names: Iterable[str]) -> None:
 
 
 def _check_modes(eval_args: Any) -> None:
-    mode = eval_args.get("mode") if isinstance(eval_args, Mapping) else None
+    mode = eval_args.get("mode", "full") if isinstance(eval_args, Mapping) else "full"
     if isinstance(mode, Mapping):
         check_entries("eval_args.mode", mode)
     for each in mode.values() if isinstance(mode, Mapping) else [mode]:
-        if each is not None and not (isinstance(each, str) and _MODE.fullmatch(each)):
+        if not (isinstance(each, str) and _MODE.fullmatch(each)):
             raise UsageError(
                 f"eval_args.mode is {each!r}; it must be full, labeled, or candidates to draw for each held-out like, "
                 "such as uni100 or pop100."

@@ -51,6 +51,7 @@ def _section(name: str, lines: Mapping[str, Sequence[RunRow]], columns: Sequence
     rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
     print_ = [
         _small_print(rows_of_all),
+        "no sign: every row of the data counts as a like" if any(row.signed is False for row in rows_of_all) else "",
         without_best_epoch(lines),
         _tuning(lines),
         settings_ranked(lines),

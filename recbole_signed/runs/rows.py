@@ -60,6 +60,7 @@ class RunRow:
     n_parameters: int | None = None
     config_hash: str | None = None  # of the final configuration without paths and devices: equal in any folder
     data_sha256: str | None = None  # sha256 over the names and contents of the data set's atomic files
+    signed: bool | None = None  # whether the data has a sign; where it has none, every row of it counted as a like
     data_version: str | None = None  # the version in the `dataset.json` that lies beside them; None where there is none
     request_hash: str | None = None  # sha256 of what a table asked for; None for a run outside a table
     per_user: str | None = None  # file of each user's test metrics, beside the rows; `NO_VALUES` without any

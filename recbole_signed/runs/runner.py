@@ -216,6 +216,7 @@ def run(
         n_parameters=sum(each.numel() for each in recommender.parameters()),
         config_hash=config_hash(config.final_config_dict),
         data_sha256=data_hash,
+        signed=config["signed"] is not None,
         data_version=data_version(Path(config["data_path"]), config["dataset"]),
         per_user=None if per_user is None else NO_VALUES if per_user_sha256 is None else str(per_user),
         per_user_sha256=per_user_sha256,

@@ -731,7 +731,9 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
 def test_the_user_may_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert __name__.split(".")[0] not in checkpoint.TRUSTED_ROOTS
     file = saved({"own": Call(Effect, 1), "mood": Mood.GOOD})
-    with pytest.raises(pickle.UnpicklingError, match=rf"'{__name__}\.Effect'.*add_safe_globals.*TRUSTED_ROOTS"):
+    with pytest.raises(
+        pickle.UnpicklingError, match=rf"'{__name__}\.Effect'.*--import.*add_safe_globals.*TRUSTED_ROOTS"
+    ):
         load_as_recbole(io.BytesIO(file.getvalue()))
     before = list(torch.serialization.get_safe_globals())  # of torch 2.4 it is the list itself
     torch.serialization.add_safe_globals([Effect, Mood])

@@ -154,15 +154,37 @@ def test_repeated_pairs_against_a_loop(rows: list[tuple[int, int, int, int]], ru
     assert contradicting == sum({1, -1} <= {signs[row] for row in pair} for pair in by_pair.values())
 
 
-def test_a_missing_part_is_named(write_inter: Any) -> None:
+PARTS = ["train", "valid", "test"]
+
+
+@pytest.mark.parametrize(
+    ("written", "without", "parts", "words"),
+    [
+        ("train", "", PARTS, r"split\.valid\.inter of benchmark_filename does not exist"),
+        ("train valid test", "train", PARTS, r"split\.train\.inter has no column 'sign', which another file"),
+        ("train valid test", "test", PARTS, r"split\.test\.inter has no column 'sign', which another file"),
+        (
+            "train test",
+            "",
+            ["a", "b", "c"],
+            r"holds split\.test\.inter, split\.train\.inter, but benchmark_filename is \[",
+        ),
+        ("train test", "", None, r"holds split\.test\.inter, split\.train\.inter, but benchmark_filename is None"),
+    ],
+)
+def test_parts_that_are_missing_or_without_the_sign_are_named(
+    written: str, without: str, parts: list[str] | None, words: str, write_inter: Any
+) -> None:
     from recbole.config import Config
     from recbole.data import create_dataset
 
     from recbole_signed import UsageError
 
-    write_inter("split", ["user_id:token", "item_id:token", "sign:float"], [(1, 1, 1)], "train")
-    settings = {"benchmark_filename": ["train", "valid", "test"], "state": "ERROR"}
-    with pytest.raises(UsageError, match=r"split\.valid\.inter of benchmark_filename does not exist"):
+    for part in written.split():
+        columns = ["user_id:token", "item_id:token", "sign:float"][: 2 if part == without else 3]
+        write_inter("split", columns, [(1, 1, 1)[: len(columns)]], part)
+    settings = {"benchmark_filename": parts, "state": "ERROR"}
+    with pytest.raises(UsageError, match=words):
         create_dataset(Config(model="BPR", dataset="split", config_dict=settings))
 
 
@@ -306,6 +328,11 @@ def test_items_are_sampled_by_a_power_of_their_edges(exponent: float, loader: Ca
 def test_a_wrong_batch_size_is_refused(loader: Callable[..., Any], size: Any) -> None:
     with pytest.raises(UsageError, match=r"train_batch_size'? is"):
         loader(train_batch_size=size)
+
+
+def test_a_misspelt_kind_of_batches_is_refused(loader: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match=r"Odd\.batches is 'edge'; it must be one of edges, likes, or None"):
+        loader(type("Odd", (EdgeModel,), {"batches": "edge"}))
 
 
 def test_recboles_sampling_key_is_not_ignored(loader: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:

@@ -389,8 +389,18 @@ def test_a_pair_may_be_in_two_parts_of_a_split(write_inter: Write) -> None:
     assert len(loaders[2]._dataset.inter_feat) == 1
 
 
-def test_the_columns_that_signs_and_order_are_made_of_are_read_though_unloaded(signed: str, signed_rows: list) -> None:
-    data = loaded(signed, unload_col={"inter": ["sign", "timestamp"]}, load_col=None)
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"unload_col": {"inter": ["user_id", "sign", "timestamp"]}, "load_col": None},
+        {"load_col": {"inter": ["item_id"]}},
+        {"load_col": {"item": ["item_id"]}},
+    ],
+)
+def test_ids_and_what_signs_and_order_are_made_of_are_read_though_unloaded(
+    columns: dict, signed: str, signed_rows: list
+) -> None:
+    data = loaded(signed, **columns)
     assert pairs(data, "neg_feat") == expected(signed_rows, -1)
     assert data.times("inter_feat") is not None
 
@@ -574,6 +584,13 @@ def test_signs_may_be_ignored_and_candidates_sampled(signed: str, signed_rows: l
         ),
         (RATED, [(1, 1, 3, 1)], {"sign_rule": "rating >= 4"}, "A sign rule is a mapping"),
         (RATED, [(1, 1, 3, 1)], {"SIGN_FIELD": "signs"}, "SIGN_FIELD is 'signs'"),
+        (
+            [*COLUMNS[:2], " Sign:float"],
+            [(1, 1, -1)],
+            {},
+            "has a column ' Sign', and the sign is looked for under 'sign'",
+        ),
+        (COLUMNS, [(1, 1, 1, 1)], {"eval_args": {"mode": None}}, "eval_args.mode is None"),
         (COLUMNS, [(1, 1, 1, 1)], {"duplicate_pairs": "latest"}, "did you mean 'last'"),
         (COLUMNS, [(1, 1, 1, 1)], {"mask_dislikes": 3}, "must be True or False"),
         (COLUMNS, [(1, 1, 1, 1)], {"threshold": {"sign": 1}}, "'threshold' is set too"),

@@ -161,6 +161,19 @@ def test_the_names_that_are_known_without_torch_are_those_of_the_metrics() -> No
     registry.check_metrics(metrics_dict)
 
 
+def test_a_metric_of_another_shape_is_refused() -> None:
+    class OfUsers(metrics.SignedTopkMetric):
+        def metric_info(self, held: metrics.HeldOut) -> np.ndarray:
+            return held.like.sum(axis=1)
+
+    found = DataStruct()
+    found.set(metrics.VERDICTS, torch.tensor([[1, 0, 1, 1], [0, 2, 1, 1]]))
+    metric = OfUsers({"topk": [2], "metric_decimal_place": 4})
+    check_refused(
+        r"metric_info of OfUsers returns an array of the shape \(2,\); it must be \(2, 2\)", metric.per_user, found
+    )
+
+
 def test_a_ratio_of_means_by_a_name_of_its_own() -> None:
     hits, n_likes = [[1, 0, 1], [0, 0, 0], [0, 1, 0]], [5, 1, 2]
     found = DataStruct()

@@ -32,6 +32,7 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
     }
     assert set(row.test) == set(row.valid) == expected | {"signauc"}
     assert (row.valid_metric, row.epochs) == ("mrr@10", 2)
+    assert row.signed
     assert row.n_parameters == (61 + 43) * 8, "users and items with their padding"
     assert 0 < row.fit_seconds < 60
     assert 0 < row.eval_seconds < 60
@@ -222,6 +223,7 @@ def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
     check_refused("the model is of type Interactions; give a name, such as 'SSF'", fit, data, "Pop")
     check_refused("did you mean 'learning_rate'", run, "BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
     row = run("BPR", toy, overrides={**QUICK, "SIGN_FIELD": None, "my_key": 1, "allow_unknown_keys": True}, save=False)
+    assert row.signed is False
     assert "signauc" not in row.test
 
 

@@ -82,9 +82,13 @@ def test_marks_of_the_best() -> None:
 
 
 def test_splits_and_small_print_in_words() -> None:
-    table = table_of(row("A", 1, 0.5), replace(row("A", 2, 0.5), machine="B, 4 cores"), note="Mind the gap.")
+    rows = row("A", 1, 0.5), replace(row("A", 2, 0.5), machine="B, 4 cores", signed=True)
+    table = table_of(*rows, note="Mind the gap.")
     assert "data sha256 0123456789ab; split RS [0.8, 0.1, 0.1] per user, random order" in table.sections[0].small_print
     assert "protocol recbole; best epoch by validation NDCG@10" in table.sections[0].small_print
+    told = "no sign: every row of the data counts as a like"
+    assert told not in table.sections[0].small_print
+    assert told in table_of(*rows, replace(rows[1], signed=False)).sections[0].small_print
     assert table.notes[0] == "Mind the gap."
     assert "Machine: A, 2 cores, 1 thread per run | B, 4 cores, 1 thread per run." in table.notes
     assert any("seeds 1, 2" in note for note in table.notes)
