@@ -15,8 +15,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, path_of
 from recbole_signed.live.events import ITEM, USER
-from recbole_signed.live.learners.base import Learner
-from recbole_signed.live.learners.make import learner_from
+from recbole_signed.live.learners.base import Learner, learner_from
 from recbole_signed.live.renewal import load_version
 from recbole_signed.live.store.database import existing_log, identity
 from recbole_signed.live.store.edges import EdgeState
