@@ -52,7 +52,7 @@ class SSF(TrainingFreeRecommender):
         given: names of the configuration keys that the user set.
     """
 
-    trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
+    trainer_class = "recbole_signed.trainer.signed_trainer:SSFTrainer"
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
     taste_alone = False
     """Whether the search chooses the exposure scores alone, and other weights what they are worth."""
