@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.ssf import FilterSettings
-from recbole_signed.ssf.price import AVERSIONS, STRENGTHS, spend
+from recbole_signed.ssf.search import AVERSIONS, STRENGTHS, spend
 from recbole_signed.ssf.validation import Validation
 
 START = FilterSettings(dislike_aversion=0.25)

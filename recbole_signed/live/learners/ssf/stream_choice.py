@@ -31,8 +31,7 @@ from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings, tune_learned
 from recbole_signed.ssf.order import weights_of
 from recbole_signed.ssf.order_weights import Fit
-from recbole_signed.ssf.price import spend
-from recbole_signed.ssf.search import SearchResult, tune
+from recbole_signed.ssf.search import SearchResult, spend, tune
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.shortlist import Candidate, Pieces
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading
