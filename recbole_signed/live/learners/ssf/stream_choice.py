@@ -19,7 +19,7 @@ from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.learners.ssf.live_weights import USERS, held_out, refitted_weights
+from recbole_signed.live.learners.ssf.time_learner import USERS, held_out, refitted_weights
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin import registry
