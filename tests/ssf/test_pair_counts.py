@@ -13,12 +13,12 @@ from edge_streams import Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed import pair_counts
+from recbole_signed import counts as counting
+from recbole_signed.counts import PairCounts, limit_of
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER
 from recbole_signed.live.store import edges as edges_module
 from recbole_signed.live.store.edges import EdgeState
-from recbole_signed.pair_counts import PairCounts, limit_of
 from recbole_signed.sequences import Sequences
 
 N_USERS, N_ITEMS = 5, 9
@@ -117,7 +117,7 @@ def test_parts_fall_in_size_and_items_may_grow() -> None:
         counts.grow(n_items)
         counts.add(sequences(own, 1))
         sizes = [part.after.nnz for part in counts.parts]
-        assert all(large >= pair_counts.LEVELS * small for large, small in itertools.pairwise(sizes))
+        assert all(large >= counting.LEVELS * small for large, small in itertools.pairwise(sizes))
     assert len(counts.parts) > 1
     np.testing.assert_array_equal(dense(counts), looped(rows, counts.n_items))
     counts.grow(3)
@@ -140,7 +140,7 @@ def test_what_changes_no_pair_makes_no_part() -> None:
 def test_users_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     rows = [(user, int(item), int(rng.integers(20))) for user in range(40) for item in rng.permutation(N_ITEMS)[:7]]
-    monkeypatch.setattr(pair_counts, "EVENTS", 50)
+    monkeypatch.setattr(counting, "EVENTS", 50)
     np.testing.assert_array_equal(dense(PairCounts.of(sequences(rows, 40), N_ITEMS)), looped(rows))
 
 
@@ -153,7 +153,7 @@ def test_of_too_many_verdicts_the_newest_of_each_user_are_counted(rows: list[Eve
         assert limit == 1 or sum(min(length, limit) for length in lengths) <= most
         assert sum(min(length, limit + 1) for length in lengths) > most
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair_counts.limit_of, "__defaults__", (most,))
+        patch.setattr(counting.limit_of, "__defaults__", (most,))
         found = PairCounts.of(sequences(rows), N_ITEMS)
     np.testing.assert_array_equal(dense(found), looped(rows, limit=limit))
 
@@ -218,8 +218,8 @@ def test_an_event_of_one_user_does_not_count_the_others_again(monkeypatch: pytes
     stream = Stream(301, 181, streams.random_moves(301, 181, share=0.08))
     stream.edges.pairs()
     counted = []
-    real = pair_counts.pairs
-    monkeypatch.setattr(pair_counts, "pairs", lambda own: counted.append(len(own.item)) or real(own))
+    real = counting.pairs
+    monkeypatch.setattr(counting, "pairs", lambda own: counted.append(len(own.item)) or real(own))
     stream.take([(7, 9, LIKE)])
     stream.take([(8, 0, FORGET_USER)])
     n_edges = len(stream.edges)

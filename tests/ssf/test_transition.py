@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recbole_signed.ssf.transition as transition
+from recbole_signed.counts import DAY, RecentCounts
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
-from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import TransitionSums
 from recbole_signed.ssf.transition import LIKES, likes_each, sources_now

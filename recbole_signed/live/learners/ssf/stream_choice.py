@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_signed.counts import DAY, RecentCounts
 from recbole_signed.data.edge_groups import split_group
 from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
@@ -24,7 +25,6 @@ from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of, lineage
-from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from recbole_signed.counts import PairCounts, RecentCounts
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.personal_verdict import Verdicts
@@ -28,8 +29,6 @@ from recbole_signed.live.learners.base import IntArray, Refreshed, user_rows
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.model.verdicts import without
-from recbole_signed.pair_counts import PairCounts
-from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
