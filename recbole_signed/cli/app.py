@@ -41,7 +41,8 @@ from recbole_signed.errors import (
     raised_by_sigterm,
 )
 from recbole_signed.plugin import registry
-from recbole_signed.table import check_format, render, to_text
+from recbole_signed.plugin.facts import ModelInfo, list_models
+from recbole_signed.table import Header, Section, Table, check_format, render, text_lines, to_text
 
 INTERRUPTED = 130
 
@@ -126,10 +127,30 @@ def run(
 def models(as_json: Json = False) -> None:
     """List the models that can be run: this package's first, then RecBole's own."""
     with stdout_for_result():
-        from recbole_signed.runs import list_models, models_table
-
         found = list_models()
-    show([each.as_dict() for each in found], as_json, lambda: to_text(models_table(found)))
+    show([each.as_dict() for each in found], as_json, lambda: to_text(_models_table(found)))
+
+
+def _models_table(models: list[ModelInfo]) -> Table:
+    """Return the list for a reader: a line for each of ours, and one for each family of RecBole's."""
+    ours = [each for each in models if each.origin != "recbole"]
+    stock: dict[tuple[str, str], list[str]] = {}
+    for each in models:
+        if each.origin == "recbole":
+            stock.setdefault(("" if each.refused else each.family, each.refused), []).append(each.name)
+    rows = [(each.name, "*" if each.uses_dislikes else "", each.family, each.source) for each in ours]
+    return Table(
+        "Models of recbole_signed and of packages that register theirs (*: learns from dislikes)",
+        tuple(Header(name, left=True) for name in ("Dislikes", "Family", "Source")),
+        (Section("", text_lines(rows)),),
+        (
+            "RecBole's own models (they learn from likes alone):",
+            *(f"{family}: {', '.join(names)}" for (family, refused), names in stock.items() if not refused),
+            "Not on data with a sign:",
+            *(f"{', '.join(names)}: {refused}" for (_, refused), names in stock.items() if refused),
+        ),
+        head=(Header("Model", left=True),),
+    )
 
 
 def convert(
