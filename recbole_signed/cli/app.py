@@ -153,44 +153,6 @@ def _models_table(models: list[ModelInfo]) -> Table:
     )
 
 
-def convert(
-    source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Kind of raw data; --list shows them all.")
-    ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="OPTION=VALUE",
-            help="Options of the source, which 'convert SOURCE --list' shows; also as --option value.",
-        ),
-    ] = None,
-    input_path: Annotated[Path | None, typer.Option("--input", "-i", help="Raw file or folder.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),
-    name: Annotated[str | None, typer.Option(help="Name of the data set; else after the input.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set of that name.")] = False,
-    list_sources: Annotated[
-        bool, typer.Option("--list", help="List the sources and their options, or those of SOURCE.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Turn raw data into a data set of atomic files."""
-    from recbole_signed.cli import sources_text
-
-    if list_sources:
-        described = sources_text.describe_sources(source)
-        show(described, as_json, lambda: sources_text.to_text(described))
-        return
-    if source is None:
-        raise UsageError("convert needs a source; 'recbole-signed convert --list' shows them.")
-    with stdout_for_result():
-        from recbole_signed.convert import convert as convert_source
-
-        words = sources_text.parse_options(options or [])
-        folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
-        summary = sources_text.summary(folder)
-    show(summary, as_json, lambda: sources_text.summary_text(summary))
-
-
 def doctor(
     security: Annotated[bool, typer.Option("--security", help="Say what is trusted, and why, instead.")] = False,
     self_test: Annotated[bool, typer.Option(help="Train a small model too (some ten seconds).")] = True,
@@ -246,7 +208,7 @@ def compare(
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Data": (convert, data.stats, data.synth),
+    "Data": (data.convert, data.stats, data.synth),
     "Experiments": (run, models, lab.tune, compare, lab.significance, analysis.tradeoff, analysis.respond, lab.replay),
     "A fitted model": (analysis.recommend, analysis.segments),
     "Live service": (service.serve, service.api_key, service.simulate),
@@ -255,7 +217,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 """The commands of each panel: in the order in which somebody meets them who begins with a raw file."""
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        _free = _FREE_WORDS if _command in (run, convert) else {}
+        _free = _FREE_WORDS if _command in (run, data.convert) else {}
         app.command(rich_help_panel=_panel, context_settings=_free)(_command)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.add_typer(state.app, name="state", rich_help_panel="Live service")

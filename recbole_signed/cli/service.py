@@ -135,7 +135,7 @@ def _raw_options(
         for side in files:
             raise UsageError(f"--{side} goes with --input, the file of interactions.")
         return {}, words
-    from recbole_signed.cli.sources_text import describe_common, parse_options
+    from recbole_signed.cli.data import describe_common, parse_options
     from recbole_signed.convert.base import source
     from recbole_signed.convert.options import describe
 
