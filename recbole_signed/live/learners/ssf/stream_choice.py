@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from recbole_signed.counts import DAY, RecentCounts
-from recbole_signed.data.edge_groups import split_group
+from recbole_signed.data.settings import split_group
 from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
