@@ -212,7 +212,9 @@ def register_own_models() -> None:
         names = lower, lower.removeprefix("signed")  # what reads dislikes too lies beside what it extends
         files = (PACKAGE / room / f"{name}.py" for name in names for room in OWN_MODEL_ROOMS)
         file = next(each for each in files if each.is_file())
-        _register(ModelEntry(path.stem, f"{PACKAGE.name}.{file.parent.name}.{file.stem}", path))
+        module = f"{PACKAGE.name}.{file.parent.name}.{file.stem}"
+        checkpoint.SPELLINGS[f"{PACKAGE.name}.model.{lower}"] = module  # as each had a file of its own once
+        _register(ModelEntry(path.stem, module, path))
 
 
 def load_object(spec: str) -> Any:
