@@ -84,9 +84,9 @@ def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> d
     """Fit SSF-T from arrays in memory, with given weights: the filter, the transition, the pairs and the trends."""
     import torch
 
+    from recbole_signed.counts import PairCounts
     from recbole_signed.graph import SignedGraph
     from recbole_signed.lab.sharded import fit_graph
-    from recbole_signed.pair_counts import PairCounts
     from recbole_signed.sequences import Sequences
     from recbole_signed.ssf import FilterSettings
     from recbole_signed.ssf.order import recent_of
@@ -175,8 +175,8 @@ def measure_serving_ordered(n_items: int, threads: int) -> dict[str, float]:
     """Rank for one user with SSF-T, on random factors, degrees and verdicts."""
     import torch
 
+    from recbole_signed.counts import PairCounts
     from recbole_signed.graph.top_scores import best_of_each
-    from recbole_signed.pair_counts import PairCounts
     from recbole_signed.sequences import Sequences
     from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, weights_of
     from recbole_signed.ssf.transition import SCALES, Transition

@@ -91,7 +91,7 @@ def pages() -> list[Path]:
 
 def models() -> str:
     """Return a table of the package's models, a section with the docstring of each, and the list of RecBole's own."""
-    from recbole_signed.runs import list_models
+    from recbole_signed.plugin.facts import list_models
 
     found = list_models()
     ours = [each for each in found if each.origin == "recbole_signed"]
@@ -395,7 +395,7 @@ def _linked(up: str, folder: str, name: str) -> str:
 def _models(up: str) -> str:
     """Return a table of the package's models with links to their source and their defaults."""
     from recbole_signed.plugin import registry
-    from recbole_signed.runs import list_models
+    from recbole_signed.plugin.facts import list_models
 
     found = list_models()
     entries = registry.models()

@@ -24,7 +24,7 @@ from recbole_signed.files import path_of
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.ids_and_times import day, hashes, milliseconds
 from recbole_signed.live import OnlineRecommender
-from recbole_signed.live.learners.make import learner_of
+from recbole_signed.live.learners.base import learner_of
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.trainer import base_of
 from recbole_signed.model.verdicts import RateWeighted, weighed

@@ -41,7 +41,8 @@ from recbole_signed.errors import (
     raised_by_sigterm,
 )
 from recbole_signed.plugin import registry
-from recbole_signed.table import check_format, render, to_text
+from recbole_signed.plugin.facts import ModelInfo, list_models
+from recbole_signed.table import Header, Section, Table, check_format, render, text_lines, to_text
 
 INTERRUPTED = 130
 
@@ -126,48 +127,30 @@ def run(
 def models(as_json: Json = False) -> None:
     """List the models that can be run: this package's first, then RecBole's own."""
     with stdout_for_result():
-        from recbole_signed.runs import list_models, models_table
-
         found = list_models()
-    show([each.as_dict() for each in found], as_json, lambda: to_text(models_table(found)))
+    show([each.as_dict() for each in found], as_json, lambda: to_text(_models_table(found)))
 
 
-def convert(
-    source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Kind of raw data; --list shows them all.")
-    ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="OPTION=VALUE",
-            help="Options of the source, which 'convert SOURCE --list' shows; also as --option value.",
+def _models_table(models: list[ModelInfo]) -> Table:
+    """Return the list for a reader: a line for each of ours, and one for each family of RecBole's."""
+    ours = [each for each in models if each.origin != "recbole"]
+    stock: dict[tuple[str, str], list[str]] = {}
+    for each in models:
+        if each.origin == "recbole":
+            stock.setdefault(("" if each.refused else each.family, each.refused), []).append(each.name)
+    rows = [(each.name, "*" if each.uses_dislikes else "", each.family, each.source) for each in ours]
+    return Table(
+        "Models of recbole_signed and of packages that register theirs (*: learns from dislikes)",
+        tuple(Header(name, left=True) for name in ("Dislikes", "Family", "Source")),
+        (Section("", text_lines(rows)),),
+        (
+            "RecBole's own models (they learn from likes alone):",
+            *(f"{family}: {', '.join(names)}" for (family, refused), names in stock.items() if not refused),
+            "Not on data with a sign:",
+            *(f"{', '.join(names)}: {refused}" for (_, refused), names in stock.items() if refused),
         ),
-    ] = None,
-    input_path: Annotated[Path | None, typer.Option("--input", "-i", help="Raw file or folder.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),
-    name: Annotated[str | None, typer.Option(help="Name of the data set; else after the input.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set of that name.")] = False,
-    list_sources: Annotated[
-        bool, typer.Option("--list", help="List the sources and their options, or those of SOURCE.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Turn raw data into a data set of atomic files."""
-    from recbole_signed.cli import sources_text
-
-    if list_sources:
-        described = sources_text.describe_sources(source)
-        show(described, as_json, lambda: sources_text.to_text(described))
-        return
-    if source is None:
-        raise UsageError("convert needs a source; 'recbole-signed convert --list' shows them.")
-    with stdout_for_result():
-        from recbole_signed.convert import convert as convert_source
-
-        words = sources_text.parse_options(options or [])
-        folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
-        summary = sources_text.summary(folder)
-    show(summary, as_json, lambda: sources_text.summary_text(summary))
+        head=(Header("Model", left=True),),
+    )
 
 
 def doctor(
@@ -225,7 +208,7 @@ def compare(
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Data": (convert, data.stats, data.synth),
+    "Data": (data.convert, data.stats, data.synth),
     "Experiments": (run, models, lab.tune, compare, lab.significance, analysis.tradeoff, analysis.respond, lab.replay),
     "A fitted model": (analysis.recommend, analysis.segments),
     "Live service": (service.serve, service.api_key, service.simulate),
@@ -234,7 +217,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 """The commands of each panel: in the order in which somebody meets them who begins with a raw file."""
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        _free = _FREE_WORDS if _command in (run, convert) else {}
+        _free = _FREE_WORDS if _command in (run, data.convert) else {}
         app.command(rich_help_panel=_panel, context_settings=_free)(_command)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.add_typer(state.app, name="state", rich_help_panel="Live service")

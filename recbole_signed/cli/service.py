@@ -135,7 +135,7 @@ def _raw_options(
         for side in files:
             raise UsageError(f"--{side} goes with --input, the file of interactions.")
         return {}, words
-    from recbole_signed.cli.sources_text import describe_common, parse_options
+    from recbole_signed.cli.data import describe_common, parse_options
     from recbole_signed.convert.base import source
     from recbole_signed.convert.options import describe
 
@@ -171,7 +171,7 @@ def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any,
     from recbole_signed.live.serve.experiments import Experiments
     from recbole_signed.live.serve.start import EXPERIMENTS
     from recbole_signed.live.serve.traffic import FILE
-    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.database import existing_log
 
     if not (state / FILE).is_file():
         existing_log(state)

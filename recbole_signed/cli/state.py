@@ -27,7 +27,7 @@ def _print(document: Any, as_json: bool, text: str) -> None:
 
 
 def _versions(state: Path) -> Any:
-    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.database import existing_log
     from recbole_signed.live.store.state import VERSIONS
     from recbole_signed.live.store.versions import Versions
 
@@ -96,7 +96,7 @@ def gc(
 @app.command()
 def compact(state: State, as_json: Json = False) -> None:
     """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
-    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.database import existing_log
     from recbole_signed.live.store.state import OnlineState
 
     log = existing_log(state)
@@ -143,7 +143,7 @@ def backup(
     """Copy a state that opens as it is, while it may be written; users forgotten later go from the copy too."""
     from recbole_signed.live.store import back_up
     from recbole_signed.live.store.backup import note_destroyed
-    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.database import existing_log
 
     if destroyed:
         existing_log(state)
@@ -199,9 +199,9 @@ def inspect(
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
     from recbole_signed.live.events import NAMES, id_of
+    from recbole_signed.live.store.database import existing_log
     from recbole_signed.live.store.event_log import EventLog
     from recbole_signed.live.store.line_files import DeadLetterFile
-    from recbole_signed.live.store.owner import existing_log
     from recbole_signed.live.store.state import DEAD_LETTERS
 
     with contextlib.closing(EventLog(existing_log(state), read_only=True)) as opened:
@@ -242,7 +242,7 @@ def inspect(
 @app.command()
 def verify(state: State, as_json: Json = False) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
-    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.database import existing_log
 
     path = existing_log(state)
     damage, rejected = _damage(state, path)

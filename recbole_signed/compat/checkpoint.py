@@ -42,7 +42,8 @@ def check_archive(f: Any) -> None:
 
 
 _CLASSES_BELOW = ("torch.nn.modules", "scipy.sparse")  # layers as in GRU4RecF; the matrices of EASE, ItemKNN
-_SPELLINGS = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray", "pathlib._local": "pathlib"}
+SPELLINGS = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray", "pathlib._local": "pathlib"}
+"""What modules are called now, by the names that files have for them."""
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -156,7 +157,7 @@ class CheckpointUnpickler(pickle._Unpickler):
         import numpy as np
         import torch
 
-        module = _SPELLINGS.get(module, module)
+        module = SPELLINGS.get(module, module)
         found: Any = self.replaced.get((module, name))
         if found is not None or name in self.called.get(module, "").split():
             return self._may_call(found or _resolve(module, name))

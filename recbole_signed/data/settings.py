@@ -1,9 +1,13 @@
-"""What a RecBole configuration says about signs, checked once and kept as one comparable, picklable object."""
+"""What a RecBole configuration says about signs, checked once and kept as one comparable, picklable object.
+
+And about groups of users and of items, with names such as ``recall@20[users 1-5]`` for results within them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +19,11 @@ from recbole_signed.plugin.facts import why_unsigned
 DUPLICATES = ("last", "first", "keep")
 DISLIKE_SPLITS = ("rule", "time")
 COLD = {"CI": "item", "CU": "user"}  # splits that hold out all edges of some items, or users, by the seed
+USERS, ITEMS = "users", "items"
+GROUP_KEYS = {USERS: "user_groups", ITEMS: "item_groups"}  # the configuration keys that hold the bounds
+DEFAULT_BOUNDS = {USERS: (0, 5, 20, 50), ITEMS: (5, 20, 50)}  # most edges in each group but the last
+
+_NAME = re.compile(r"(?P<result>[^\[\]]+)\[(?P<group>(?:users|items) \d+(?:-\d+|\+)?|gamma \d[\d.e+-]*)\]")
 
 
 def ranks_all(eval_args: Mapping[str, Any]) -> bool:
@@ -156,3 +165,39 @@ def _refuse_drawn_users(config: ConfigLike) -> None:
             f"eval_users draws users where all items are ranked, but eval_args.mode is {eval_args['mode']!r}; leave "
             "eval_users out, or set the mode to full."
         )
+
+
+# ---- groups of users and of items by their number of training edges ----
+
+
+def bounds_of(side: str, value: Any) -> tuple[int, ...]:
+    """Return the bounds that a configuration gives for a side; the default for None."""
+    if value is None:
+        return DEFAULT_BOUNDS[side]
+    whole = isinstance(value, (list, tuple)) and all(type(each) is int and each >= 0 for each in value)
+    if not whole or not value or list(value) != sorted(set(value)):
+        raise UsageError(
+            f"{GROUP_KEYS[side]} is {value!r}; it must be ascending whole numbers, the largest number of training "
+            "edges in each group but the last, such as [0, 5, 20, 50]."
+        )
+    return tuple(value)
+
+
+def labels_of(side: str, bounds: Sequence[int]) -> list[str]:
+    """Return the names of the groups: ``users 0``, ``users 1-5``, ..., ``users 51+``."""
+    labels, first = [], 0
+    for last in bounds:
+        labels.append(f"{side} {first}-{last}" if last > first else f"{side} {last}")
+        first = last + 1
+    return [*labels, f"{side} {first}+"]
+
+
+def in_group(result: str, label: str) -> str:
+    """Return the name of a result within a group."""
+    return f"{result}[{label}]"
+
+
+def split_group(name: str) -> tuple[str, str]:
+    """Return the name of a result and that of its group, which is empty where there is none."""
+    found = _NAME.fullmatch(name)
+    return (found["result"], found["group"]) if found else (name, "")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.arrays import distinct
-from recbole_signed.data.edge_groups import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
+from recbole_signed.data.settings import GROUP_KEYS, ITEMS, USERS, bounds_of, in_group, labels_of
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     LIKE,
@@ -43,7 +43,7 @@ class EdgeGroups(NamedTuple):
         n_users, n_items = dataset.user_num, dataset.item_num
         users, items = training_edges(dataset)
         pairs = distinct(users * n_items + items)
-        bounds = {side: bounds_of(side, config[key]) for side, key in KEYS.items()}
+        bounds = {side: bounds_of(side, config[key]) for side, key in GROUP_KEYS.items()}
         return cls(
             _groups(np.bincount(pairs // n_items, minlength=n_users), bounds[USERS]),
             _groups(np.bincount(pairs % n_items, minlength=n_items), bounds[ITEMS]),
@@ -85,7 +85,7 @@ class _GroupMetric(PerUserTopkMetric):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.labels = {side: labels_of(side, bounds_of(side, config[key])) for side, key in KEYS.items()}
+        self.labels = {side: labels_of(side, bounds_of(side, config[key])) for side, key in GROUP_KEYS.items()}
 
     def used_info(self, dataobject: Any) -> _Grouped:
         """Unpack what the collector gathered."""

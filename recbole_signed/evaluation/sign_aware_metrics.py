@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from recbole_signed.data.edge_groups import in_group, split_group
+from recbole_signed.data.settings import in_group, split_group
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     DISLIKE,

@@ -9,7 +9,7 @@ import numpy as np
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 
-from recbole_signed.data.edge_groups import split_group
+from recbole_signed.data.settings import split_group
 from recbole_signed.evaluation.group_metrics import GROUP_METRICS
 from recbole_signed.evaluation.sign_aware_metrics import WITH_GAMMA, gamma_labels, gamma_of, signed_gammas
 

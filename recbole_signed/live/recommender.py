@@ -17,8 +17,7 @@ from recbole_signed.ids_and_times import quoted
 from recbole_signed.live.event_fields import ASKING, UNDO
 from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.live.learners.asked import Asked, ItemValues, unknown_values
-from recbole_signed.live.learners.base import Learner
-from recbole_signed.live.learners.make import learner_from
+from recbole_signed.live.learners.base import Learner, learner_from
 from recbole_signed.live.learners.ranking import best_items, with_parameters
 from recbole_signed.live.renewal import Forgetting, RenewableModel, UpdateResult, numbers_of
 from recbole_signed.live.store.erasure import Pending

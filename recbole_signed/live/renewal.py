@@ -19,8 +19,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.live.computing import Compute, compute_here
 from recbole_signed.live.events import ids_of
-from recbole_signed.live.learners.base import Learner, Refreshed
-from recbole_signed.live.learners.make import described, learner_from
+from recbole_signed.live.learners.base import Learner, Refreshed, described, learner_from
 from recbole_signed.live.store.backup import BackupInfo
 from recbole_signed.live.store.edges import EdgeState, FrozenEdges
 from recbole_signed.live.store.erasure import Erasure, ForgetInBackup, Pending

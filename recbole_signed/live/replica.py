@@ -18,13 +18,12 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, path_of
 from recbole_signed.live.events import ITEM, USER
-from recbole_signed.live.learners.base import Learner
-from recbole_signed.live.learners.make import learner_from
+from recbole_signed.live.learners.base import Learner, learner_from
 from recbole_signed.live.renewal import load_version
+from recbole_signed.live.store.database import existing_log, identity
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.hidden_items import StateView
-from recbole_signed.live.store.owner import existing_log, identity
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import VERSIONS
 from recbole_signed.live.store.versions import Snapshot, Versions

@@ -17,8 +17,7 @@ from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import milliseconds, normal
 from recbole_signed.live.events import DISLIKE, LIKE, VIEW
-from recbole_signed.live.learners.base import Learner
-from recbole_signed.live.learners.make import learner_from, learner_of
+from recbole_signed.live.learners.base import Learner, learner_from, learner_of
 from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.recommender import EdgeColumns, OnlineRecommender
 from recbole_signed.live.renewal import same_settings

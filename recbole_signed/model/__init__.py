@@ -1,4 +1,7 @@
-"""Recommenders for signed graphs: one file per published model, named after the lower-cased class."""
+"""Recommenders for signed graphs: one file per published model, named after the lower-cased class.
+
+The file of a filter of likes also holds the same filter of signed edges, such as ``SignedGFCF`` in ``gfcf.py``.
+"""
 
 import lazy_loader
 

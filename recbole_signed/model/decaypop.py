@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_signed.counts import RecentCounts
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.training_free import TrainingFreeRecommender
-from recbole_signed.recent_counts import RecentCounts
 
 
 class DecayPop(TrainingFreeRecommender):

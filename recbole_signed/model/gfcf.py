@@ -32,3 +32,12 @@ class GFCF(IdealFilterRecommender):
             left, right = self.ideal()
             narrow = torch.from_numpy(rows @ left.cpu().numpy()).to(self.device)
             return linear + self.ideal_weight * (narrow @ right)
+
+
+class SignedGFCF(GFCF):
+    """GF-CF on :math:`X = P + wN` in place of the likes P, normalised by sums of :math:`|X|`; with w = 0 it is GF-CF.
+
+    It shows what signs add to a published filter by themselves; the authors of GF-CF do not propose it.
+    """
+
+    reads_both_signs = True

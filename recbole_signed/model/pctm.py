@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import spans
-from recbole_signed.model.ordered_likes import OrderedLikesRecommender
+from recbole_signed.model.training_free import OrderedLikesRecommender
 
 
 class PCTM(OrderedLikesRecommender):

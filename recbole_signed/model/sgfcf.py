@@ -91,3 +91,14 @@ class SGFCF(FilterRecommender):
 def _row_sums(scores: torch.Tensor) -> torch.Tensor:
     sums, sizes = scores.sum(dim=1, keepdim=True), scores.abs().sum(dim=1, keepdim=True)
     return torch.maximum(sums, 0.01 * sizes).clamp(min=1e-30)
+
+
+class SignedSGFCF(SGFCF):
+    """SGFCF on :math:`X = P + wN` in place of the likes P: what signs add to a published filter by themselves.
+
+    Everything else is :class:`SGFCF`'s, a pair of items counts in the homophily if another user has rated both. With
+    w = 0 it is SGFCF. It is the closest relative of SSF, which has a response of another form, exponents of the degrees
+    in the score, and the verdict beside the filter. The authors of SGFCF do not propose it.
+    """
+
+    reads_both_signs = True

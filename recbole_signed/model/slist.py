@@ -15,7 +15,7 @@ import torch
 
 from recbole_signed.arrays import spans
 from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
-from recbole_signed.model.ordered_likes import IntArray, OrderedLikesRecommender
+from recbole_signed.model.training_free import IntArray, OrderedLikesRecommender
 
 SMALLEST = 1e-3  # weights of places further apart than this are left out of partial sequences
 

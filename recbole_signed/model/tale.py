@@ -18,7 +18,7 @@ import torch
 from recbole_signed.arrays import begins, spans
 from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.ids_and_times import milliseconds
-from recbole_signed.model.ordered_likes import OrderedLikesRecommender
+from recbole_signed.model.training_free import OrderedLikesRecommender
 
 DAY = 86_400_000  # milliseconds
 

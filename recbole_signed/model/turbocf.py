@@ -71,3 +71,14 @@ class TurboCF(FilterRecommender):
         if not self.item_filter.numel():
             return torch.zeros(len(users), self.n_items, device=self.device)
         return rows_product(self.signal(users), self.item_filter)
+
+
+class SignedTurboCF(TurboCF):
+    r"""Turbo-CF on :math:`X = P + wN` in place of the likes P, normalised by the sums of :math:`|X|`; with w = 0 it is
+    Turbo-CF.
+
+    The elementwise power keeps the sign of an entry, :math:`\mathrm{sgn}(x) |x|^s`. It shows what signs add to a
+    published filter by themselves; the authors of Turbo-CF do not propose it.
+    """
+
+    reads_both_signs = True

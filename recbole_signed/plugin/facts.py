@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -252,3 +252,39 @@ def family(model: str) -> str:
     if facts.uses_dislikes:
         return SIGNED_TRAINED if facts.trained_by_gradients else SIGNED_CLOSED
     return LIKES_TRAINED if facts.trained_by_gradients else LIKES_CLOSED
+
+
+# ---- the list of models ----
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that ``run`` finds by name."""
+
+    name: str
+    origin: str  # `recbole_signed`, `recbole`, or the package that registered it
+    family: str  # what kind of model it is; RecBole's own: general, sequential,
+    uses_dislikes: bool
+    source: str  # the paper, where the class names it
+    refused: str = ""  # why it does not run on data with a sign; empty where it does
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the model as JSON can hold it."""
+        return asdict(self)
+
+
+def list_models() -> list[ModelInfo]:
+    """Return this package's models and third parties' first, in order of name, then RecBole's own by family."""
+    ours = [_info(entry) for _, entry in sorted(registry.models().items())]
+    stock = [
+        ModelInfo(name, "recbole", family, False, "", refused=why_unsigned(name, family) or "")
+        for name, family in registry.stock_models()
+    ]
+    families = list(dict.fromkeys(("general", *sorted(each.family for each in stock))))
+    return ours + sorted(stock, key=lambda each: (families.index(each.family), each.name.lower()))
+
+
+def _info(entry: registry.ModelEntry) -> ModelInfo:
+    facts = facts_of(entry.name)
+    origin = entry.module.partition(".")[0]
+    return ModelInfo(entry.name, origin, facts.family, facts.uses_dislikes, facts.source)

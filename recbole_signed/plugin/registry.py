@@ -208,9 +208,13 @@ def foreign_source(name: str) -> Path | None:
 def register_own_models() -> None:
     """Register each model of this package: ``properties/model/NAME.yaml`` names one in ``ssf`` or ``model``."""
     for path in sorted(PROPERTIES.glob("*.yaml")):
-        name, lower = path.stem, path.stem.lower()
-        room = next(room for room in OWN_MODEL_ROOMS if (PACKAGE / room / f"{lower}.py").is_file())
-        _register(ModelEntry(name, f"recbole_signed.{room}.{lower}", path))
+        lower = path.stem.lower()
+        names = lower, lower.removeprefix("signed")  # what reads dislikes too lies beside what it extends
+        files = (PACKAGE / room / f"{name}.py" for name in names for room in OWN_MODEL_ROOMS)
+        file = next(each for each in files if each.is_file())
+        module = f"{PACKAGE.name}.{file.parent.name}.{file.stem}"
+        checkpoint.SPELLINGS[f"{PACKAGE.name}.model.{lower}"] = module  # as each had a file of its own once
+        _register(ModelEntry(path.stem, module, path))
 
 
 def load_object(spec: str) -> Any:

@@ -1,6 +1,4 @@
 from .comparison import compare as compare
-from .model_list import list_models as list_models
-from .model_list import models_table as models_table
 from .provenance import data_sha256 as data_sha256
 from .rows import RowStore as RowStore
 from .rows import RunRow as RunRow

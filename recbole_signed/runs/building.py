@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from recbole_signed.data.edge_groups import ITEMS, USERS, split_group
+from recbole_signed.data.settings import ITEMS, USERS, split_group
 from recbole_signed.runs.metric_columns import BEST, COST_COLUMNS, MEGABYTE, Column, metric_column, smaller_is_better
 from recbole_signed.runs.provenance import different, machine_text, versions_text
 from recbole_signed.runs.rows import RunRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from recbole_signed.data.edge_groups import split_group
+from recbole_signed.data.settings import split_group
 from recbole_signed.plugin import registry
 from recbole_signed.runs.rows import RunRow
 from recbole_signed.table import Header

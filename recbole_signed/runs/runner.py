@@ -25,7 +25,7 @@ from recbole_signed.compat.log import each_warning_once, own_arguments_hidden
 from recbole_signed.data.dataset import SignedDataset
 from recbole_signed.data.split import holds_nothing_out
 from recbole_signed.errors import UsageError, argument, counted
-from recbole_signed.evaluation.per_user import Recorded, recorded
+from recbole_signed.evaluation.collector import Recorded, recorded
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
 from recbole_signed.plugin import make_config, split_of

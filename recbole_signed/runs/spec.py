@@ -13,9 +13,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt,
 
 from recbole_signed import __version__
 from recbole_signed.atomic.signs import Settings, Sign
-from recbole_signed.data.edge_groups import KEYS as GROUP_KEYS
-from recbole_signed.data.edge_groups import bounds_of, labels_of, split_group
-from recbole_signed.data.settings import inter_columns, ranks_all
+from recbole_signed.data.settings import GROUP_KEYS, bounds_of, inter_columns, labels_of, ranks_all, split_group
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.assignments import (

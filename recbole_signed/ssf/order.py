@@ -7,7 +7,7 @@ features x, each a logarithm, are counters or fold-ins of the user's own verdict
 * ``transition``: :math:`\log(1 + t_{ui})`, the same of what the low-rank transition (``transition.py``) gives;
 * ``next``, ``before``, ``around``: :math:`\log(1 + 10\, q_{ui} / \sqrt{p_i})`, where q sums
   :math:`C_{ji} / \sum_k C_{jk}` over the user's verdicts j, each weighted by its age, with the counts C of
-  ``pair_counts.py``, their transpose, and the square of both together (what users of similar items met);
+  ``counts.py``, their transpose, and the square of both together (what users of similar items met);
 * ``next_sharp``, ``around_sharp``: :math:`\log(1 + q_{ui} / \sqrt{p_i})` of the same q, which tells large q apart;
 * ``last``: the sum of :math:`\log(1 + 10\, q_{ji} / \sqrt{p_i})` over the last verdicts j, each by itself;
 * ``popularity`` and the trends: logarithms of the likes of i, and of its exposures or likes that forget at several
@@ -30,11 +30,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.counts import PairCounts, RecentCounts
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.top_scores import largest
-from recbole_signed.pair_counts import PairCounts
-from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.filter import FEW_USERS, SpectralFilter

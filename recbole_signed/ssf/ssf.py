@@ -25,8 +25,7 @@ from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.price import CELLS, LEAST_USERS, spend
-from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
+from recbole_signed.ssf.search import CELLS, LEAST_USERS, SEARCH_EDGES, SearchResult, spend, tune
 from recbole_signed.ssf.settings import LINEAR, FilterSettings
 from recbole_signed.ssf.shortlist import Candidate
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
@@ -53,7 +52,7 @@ class SSF(TrainingFreeRecommender):
         given: names of the configuration keys that the user set.
     """
 
-    trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
+    trainer_class = "recbole_signed.trainer.signed_trainer:SSFTrainer"
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
     taste_alone = False
     """Whether the search chooses the exposure scores alone, and other weights what they are worth."""

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_signed.counts import PairCounts
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.verdicts import without
-from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.order import TRENDS, WEIGHTS, Order, OrderFilter, recent_of, weights_of, with_sharp

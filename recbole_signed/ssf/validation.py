@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.data.edge_groups import split_group
 from recbole_signed.data.item_lists import users_at_a_time
+from recbole_signed.data.settings import split_group
 from recbole_signed.evaluation.metrics import hit_at, ndcg_at, recall_at
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import LONG, SignedGraph

@@ -14,7 +14,7 @@ from command_line import printed
 from refusals import check_refused
 
 import recbole_signed as rs
-from recbole_signed.live.learners.make import learner_of
+from recbole_signed.live.learners.base import learner_of
 from recbole_signed.ssf.order import PAIRED, WEIGHTS, weights_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

@@ -124,9 +124,8 @@ def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPyt
     (tmp_path / "script.py").write_text(
         "import recbole_signed\n"
         "for name in ('Mine', 'Plain'): recbole_signed.register_model(name, 'my_models')\n"
-        "from recbole_signed.runs import list_models, models_table\n"
-        "from recbole_signed.table import to_text\n"
-        "print(to_text(models_table(list_models())))"
+        "from recbole_signed.cli.app import main\n"
+        "main(['models'])"
     )
     done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
     assert done.status == 0, done.err
@@ -230,14 +229,14 @@ def test_errors_keep_their_traceback_and_interrupts_end(
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("recbole_signed.runs.list_models", broken)
+    monkeypatch.setattr("recbole_signed.cli.app.list_models", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["models"])
 
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recbole_signed.runs.list_models", interrupted)
+    monkeypatch.setattr("recbole_signed.cli.app.list_models", interrupted)
     status, out, err = outcome(capsys, "models", "--json")
     assert (status, out) == (130, "")
     assert "Interrupted" in err

@@ -360,7 +360,7 @@ def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def broken() -> None:
         raise MemoryError
 
-    monkeypatch.setattr("recbole_signed.runs.list_models", broken)
+    monkeypatch.setattr("recbole_signed.cli.app.list_models", broken)
     check_command_refused("not enough memory", capsys, "models")
     monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(MemoryError):

@@ -201,7 +201,7 @@ def evaluated(tmp_path: Path, settings: dict[str, Any], model: str = "Pop") -> S
     """Fit a model on the planted set and evaluate it twice with a record and once more without."""
     from recbole.data import data_preparation
 
-    from recbole_signed.evaluation.per_user import recorded
+    from recbole_signed.evaluation.collector import recorded
     from recbole_signed.runs.runner import configured_data
 
     convert("toy", None, tmp_path / "atomic_files")
@@ -269,7 +269,7 @@ def test_sampled_candidates_have_one_row_per_user_too(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_no_users_have_no_values(tmp_path: Path) -> None:
-    from recbole_signed.evaluation.per_user import Recorded
+    from recbole_signed.evaluation.collector import Recorded
 
     assert evaluated(tmp_path, {"metrics": ["Recall"], "valid_metric": "Recall@3"}).values
     asked = {"recall": SimpleNamespace()}

@@ -17,7 +17,7 @@ from refusals import check_refused
 from small_ordered import fitted_in_order, likes_of
 
 from recbole_signed import UsageError
-from recbole_signed.model.ordered_likes import moments
+from recbole_signed.model.training_free import moments
 
 Event = tuple[int, int, int]
 

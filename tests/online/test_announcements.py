@@ -15,7 +15,7 @@ from recbole_signed.files import DamagedError
 from recbole_signed.live import Event, EventBatch
 from recbole_signed.live.store import backup
 from recbole_signed.live.store.announcements import LINES
-from recbole_signed.live.store.owner import LOG
+from recbole_signed.live.store.database import LOG
 from recbole_signed.live.store.state import OnlineState
 
 NOW = 1_700_000_000_000

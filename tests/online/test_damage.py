@@ -23,8 +23,8 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
 from recbole_signed.live.store import database, seen
 from recbole_signed.live.store.backup import noted
+from recbole_signed.live.store.database import LOG
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.owner import LOG
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.versions import MANIFEST, Versions, read_manifest
 

@@ -9,12 +9,12 @@ from edge_streams import Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_signed.counts import RecentCounts
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE, UNLIKE, VIEW, sign_of
 from recbole_signed.live.store import edges as edges_module
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState, FrozenEdges
-from recbole_signed.recent_counts import RecentCounts
 
 N_USERS, N_ITEMS = 6, 7
 Row = tuple[int, int, int, int]  # user, item, kind, time

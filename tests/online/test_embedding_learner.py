@@ -18,9 +18,9 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, VIEW
 from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import described, learner_from
 from recbole_signed.live.learners.embedding import EmbeddingLearner
 from recbole_signed.live.learners.fine_tuning import Batches
-from recbole_signed.live.learners.make import described, learner_from
 from recbole_signed.live.learners.recipe import TrainingRecipe, embeddings_of, scores_of
 from recbole_signed.live.store.edges import EdgeArrays
 

@@ -17,7 +17,7 @@ from recbole_signed.live.learners import fine_tuning, live_embeddings
 from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, Weights, adam, tables_of
 from recbole_signed.live.learners.live_embeddings import RidgeMap
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
-from recbole_signed.live.learners.ssf.live_weights import held_out
+from recbole_signed.live.learners.ssf.time_learner import held_out
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.trainer.signed_trainer import learning_rate
 

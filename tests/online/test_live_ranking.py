@@ -16,9 +16,9 @@ from verdict_reference import Person
 from recbole_signed.graph.personal_verdict import LEAST_STOOD, STOOD
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, UNLIKE
-from recbole_signed.live.learners import make_learner, neighbours
+from recbole_signed.live.learners import base, make_learner
+from recbole_signed.live.learners.base import Neighbours
 from recbole_signed.live.learners.ease import EaseLearner
-from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.ranking import Judged, best_items, ranked_scores
 from recbole_signed.live.learners.signed_ials import LeastSquaresLearner
 from recbole_signed.live.learners.ssf import live_items
@@ -159,7 +159,7 @@ def test_what_is_no_strength_is_refused(model: str, value: Any) -> None:
 def brute(vectors: np.ndarray, item: int) -> list[int]:
     lengths = np.linalg.norm(vectors, axis=1)
     cosines = (vectors @ vectors[item]) / np.where(lengths > 0, lengths, np.inf) / max(lengths[item], 1e-30)
-    cosines = np.rint(cosines * 2**neighbours.BITS)
+    cosines = np.rint(cosines * 2**base.BITS)
     cosines[[0, item]] = -1.0
     order = np.argsort(-cosines, kind="stable")[:5]
     return [int(each) for each in order if cosines[each] > 0]
@@ -174,7 +174,7 @@ def test_neighbours_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch) ->
     for item in range(400):
         assert found.similar(item, 5)[0].tolist() == (brute(vectors * scale, item) if item != 7 else [])
     assert not len(found.similar(400, 5)[0])  # younger than the version
-    monkeypatch.setattr(neighbours, "POOL", 150)
+    monkeypatch.setattr(base, "POOL", 150)
     longest = np.argsort(-np.linalg.norm(vectors, axis=1))[:150]
     vectors[np.setdiff1d(np.arange(400), [*longest, 9])] = 0.0
     assert Neighbours(vectors).similar(9, 5)[0].tolist() == brute(vectors, 9)

@@ -26,7 +26,7 @@ from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.asked import OwnEdges
-from recbole_signed.live.learners.make import described, learner_from, learner_of
+from recbole_signed.live.learners.base import described, learner_from, learner_of
 from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.store import nearest_items
 from recbole_signed.live.trainer import base_of

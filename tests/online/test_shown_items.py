@@ -13,7 +13,7 @@ from refusals import check_refused
 from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
-from recbole_signed.live.store.owner import LOG
+from recbole_signed.live.store.database import LOG
 from recbole_signed.live.store.settings import StateSettings
 
 DAY = 86_400

@@ -31,8 +31,9 @@ from recbole_signed.plugin.facts import (
     facts_of,
     family,
     lineage,
+    list_models,
 )
-from recbole_signed.runs import TableSpec, list_models
+from recbole_signed.runs import TableSpec
 from recbole_signed.runs.spec import default_settings
 
 BASE = '''

@@ -1,5 +1,6 @@
 """The plugin is found by stock code: in whatever order things are imported, and in other processes."""
 
+import io
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from warm_python import WarmPython
 
 import recbole_signed
 from recbole_signed import UsageError
+from recbole_signed.compat.checkpoint import CheckpointUnpickler
 from recbole_signed.model.ponegnn import PoneGNN
 from recbole_signed.plugin import registry
 from recbole_signed.trainer.signed_trainer import SignedTrainer
@@ -343,6 +345,9 @@ def test_default_yamls_and_trainers_lead_to_their_classes(signed: str, signed_ro
         if entry.module.startswith("recbole_signed."):
             assert get_model(name).__name__ == name
             assert entry.properties is not None
+            # checkpoints name the class by its module, which was once of the model alone
+            for module in (entry.module, f"recbole_signed.model.{name.lower()}"):
+                assert CheckpointUnpickler(io.BytesIO()).find_class(module, name) is get_model(name)
     config: Any = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR"})
     assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
     assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)

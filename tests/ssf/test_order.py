@@ -13,9 +13,9 @@ import scipy.optimize
 import torch
 from scipy.special import logsumexp
 
+from recbole_signed.counts import PairCounts
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order, order_weights
 from recbole_signed.ssf.item_counters import UNKNOWN, ExpectedCounts, ItemCounters

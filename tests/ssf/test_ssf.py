@@ -397,7 +397,7 @@ def test_without_validation_the_configured_values_hold(
 ) -> None:
     model, config, parts = prepare(dislike_weight=0.33)
     trainer = trainer_of(config, model)
-    assert type(trainer).__module__ == "recbole_signed.ssf.trainer"
+    assert type(trainer).__name__ == "SSFTrainer"
     with caplog.at_level(logging.WARNING):
         trainer.fit(parts[0], None, saved=False)
     assert model.chosen["dislike_weight"] == 0.33

@@ -23,8 +23,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.events import parse_rows
-from recbole_signed.live.learners.base import graph_of
-from recbole_signed.live.learners.make import learner_of
+from recbole_signed.live.learners.base import graph_of, learner_of
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.trainer import base_of
 from recbole_signed.ssf import FilterSettings, SpectralFilter

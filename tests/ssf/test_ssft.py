@@ -16,7 +16,7 @@ from given_weights import WEIGHTS
 from prepared import trainer_of
 from refusals import check_refused
 
-from recbole_signed.pair_counts import PairCounts
+from recbole_signed.counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import SSF, SpectralFilter, TransitionSums, order
 from recbole_signed.ssf import ssf as ssf_module

@@ -15,12 +15,12 @@ from edge_streams import Stream
 from hypothesis import given, settings
 from refusals import check_refused
 
+from recbole_signed.counts import PairCounts
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import graph_of, user_rows
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
-from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import FilterSettings, TransitionSums, order
 from recbole_signed.ssf.order import Order, OrderFilter, recent_of, weights_of

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recbole_signed.ssf.transition as transition
+from recbole_signed.counts import DAY
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
-from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import TransitionSums
 from recbole_signed.ssf.transition import LIKES, likes_each, sources_now
@@ -170,59 +170,6 @@ def test_where_users_are_few_more_likes_of_each_are_learned_from(monkeypatch: py
     monkeypatch.setattr(transition, "ROWS", 0)
     least = TransitionSums.of(sequences(rows), VECTORS, SCALES)
     assert np.trace(most.gram) > np.trace(least.gram) > 0
-
-
-@settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2000), st.booleans()), max_size=40))
-def test_recent_counts_follow_events_and_retractions(moves: list[tuple[int, int, bool]]) -> None:
-    """Over two thousand half-lives, so that the origin moves."""
-    counts, there, newest = RecentCounts(1.0, 2), [], 0
-    for item, day, back in moves:
-        if back and there:
-            gone = there.pop()
-            counts.add(np.array([gone[0]]), np.array([gone[1] * DAY]), -1.0)
-        else:
-            there.append((item, day))
-            newest = max(newest, day)
-            counts.grow(item + 1)
-            counts.add(np.array([item]), np.array([day * DAY]))
-    counts.grow(5)
-    wanted = np.zeros(5)
-    for item, day in there:
-        wanted[item] += 2.0 ** (day - newest)
-    if counts.worn:  # nearly all that is recent was taken back: whoever holds the exposures counts them again
-        item, time = (np.array([each[n] for each in there], dtype=int) for n in (0, 1))
-        counts = RecentCounts.of(item, time * DAY, 1.0, 5)
-    squares = sum(4.0 ** (day - newest) for _, day in there)
-    if squares > 0:
-        np.testing.assert_allclose(counts.counts, wanted * wanted.sum() / squares / 2, rtol=1e-6, atol=1e-6)
-
-
-def test_what_is_left_of_old_exposures_where_the_origin_moves() -> None:
-    """Their weights were large until then, and their squares far larger."""
-    counts = RecentCounts(1.0, 3)
-    days = np.array([390.0, 389.0, 401.0, 402.0])
-    items = np.array([0, 1, 2, 0])
-    for item, day in zip(items, days, strict=True):
-        counts.add(np.array([item]), np.array([day * DAY]))
-    again = RecentCounts.of(items, days * DAY, 1.0, 3)
-    np.testing.assert_allclose(counts.counts, again.counts, rtol=1e-9)
-
-
-def test_old_exposures_survive_that_many_new_ones_are_taken_back_one_by_one() -> None:
-    """As where somebody floods a quiet stream and is forgotten: squares of old weights were lost in those of new."""
-    rng = np.random.default_rng(0)
-    old_item, old_time = rng.integers(0, 9, 1000), rng.random(1000) * DAY
-    new_item, new_time = rng.integers(0, 9, 1000), (26 + rng.random(1000)) * DAY
-    wanted = RecentCounts.of(old_item, old_time, 1.0, 9).counts
-    counts = RecentCounts.of(old_item, old_time, 1.0, 9)
-    counts.add(new_item, new_time)
-    assert not counts.worn
-    for item, time in zip(new_item, new_time, strict=True):
-        counts.add(np.array([item]), np.array([time]), -1.0)
-    if counts.worn:  # see above
-        counts = RecentCounts.of(old_item, old_time, 1.0, 9)
-    np.testing.assert_allclose(counts.counts, wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("half_life", [1.0, 300.0])

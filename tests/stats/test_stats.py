@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.atomic.inter_file import RawRows
-from recbole_signed.data.edge_groups import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
+from recbole_signed.data.settings import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.lab.stats import analyse, statistics_table
 from recbole_signed.lab.stats.figures import describe_features, draw

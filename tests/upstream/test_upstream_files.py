@@ -17,11 +17,11 @@ from refusals import check_refused
 from stock_recbole import REPOSITORY
 
 from recbole_signed.errors import MissingExtraError
-from recbole_signed.lab.upstream import python38, upstream
-from recbole_signed.lab.upstream.bundle import LIBRARIES, Bundler, ExportRecipe, recipe_of
-from recbole_signed.lab.upstream.checkout import GENERAL, GUIDE, LIST, TESTS, put
+from recbole_signed.lab.upstream import upstream
+from recbole_signed.lab.upstream.bundle import LIBRARIES, Bundler, ExportRecipe, check_python38, formatted, recipe_of
+from recbole_signed.lab.upstream.export import GUIDE, LIST, TESTS, put
 from recbole_signed.lab.upstream.modules import SourceModule
-from recbole_signed.lab.upstream.pages import Citation, Description, model_list_row, model_list_text
+from recbole_signed.lab.upstream.pages import GENERAL, Citation, Description, model_list_row, model_list_text
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of
 
@@ -43,8 +43,8 @@ def test_the_model_file_is_self_contained_python_38(model: str, exported: Callab
     assert "this package" not in text  # that is RecBole now
     base = "SequentialRecommender" if model == "SignedSASRec" else "GeneralRecommender"
     assert f"from recbole.model.abstract_recommender import {base}" in text
-    python38.check(text, "again")
-    assert python38.formatted(text) == text
+    check_python38(text, "again")
+    assert formatted(text) == text
     hints = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.returns is not None]
     assert hints == []
 
@@ -262,8 +262,8 @@ def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, modules, raising=False)
     uses = {
-        "black": lambda: python38.formatted("x = 1\n"),
-        "vermin": lambda: python38.check("x = 1\n", "x.py"),
+        "black": lambda: formatted("x = 1\n"),
+        "vermin": lambda: check_python38("x = 1\n", "x.py"),
         "libcst": lambda: importlib.import_module(modules),
     }
     with pytest.raises(MissingExtraError, match=r"recbole-signed\[upstream\]"):
@@ -298,8 +298,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         for module, code in {"tiny": MODEL.format(imports=imports.replace("PACK", name), body=body), **modules}.items():
             (folder / f"{module}.py").write_text(code.replace("PACK", name), encoding="utf-8")
         made = Bundler(f"{name}.tiny", "Tiny", ExportRecipe())
-        text = python38.formatted("\n\n".join([*made.imports(), *(section for _, section in made.sections())]))
-        python38.check(text, "tiny.py")
+        text = formatted("\n\n".join([*made.imports(), *(section for _, section in made.sections())]))
+        check_python38(text, "tiny.py")
         return text
 
     return bundle

@@ -13,7 +13,6 @@ from typing import Any
 from libcst import ClassDef
 
 from recbole_signed.lab.upstream.bundle import ExportRecipe
-from recbole_signed.lab.upstream.checkout import GENERAL, SEQUENTIAL, Kind
 from recbole_signed.lab.upstream.modules import SourceModule, plain_docstrings
 from recbole_signed.plugin.assignments import yaml_if_there
 
@@ -24,6 +23,22 @@ HIDE = (
     "hide_dislikes: True             # (bool) Whether the full ranking leaves out what a user disliked in training.\n"
 )
 _LINE = re.compile(r"^(?P<key>\w+):\s*(?P<value>.*?)\s*#\s*\((?P<kind>[^)]*)\)\s*(?P<text>.*)$")
+
+
+class Kind:
+    """A kind of RecBole's models, ``general`` or ``sequential``, and where those are in a checkout."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.package = f"recbole.model.{name}_recommender"
+        self.folder = self.package.replace(".", "/")
+        self.init = f"{self.folder}/__init__.py"  # the file with their imports
+        self.api = f"docs/source/recbole/{self.package}.rst"  # the list of their API pages
+        self.guide = f"docs/source/user_guide/model/{name}"  # the folder of their pages in the user guide
+        self.tests = f"Test{name.title()}Recommender"  # the class of their tests
+
+
+GENERAL, SEQUENTIAL = Kind("general"), Kind("sequential")
 
 
 def properties(yaml: str, recipe: ExportRecipe, kind: Kind = GENERAL) -> str:

@@ -1,1 +1,1 @@
-from .make import make_learner as make_learner
+from .base import make_learner as make_learner

@@ -1,7 +1,8 @@
-"""What the online system asks of a model, tier by tier."""
+"""What the online system asks of a model, tier by tier; which learner a model has, and what is near to an item."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,31 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.atomic.feature_space import Features
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.personal_verdict import STRENGTH
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, AnnouncedFeatures
 from recbole_signed.live.store.edge_views import PIECE, Rows
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import STOCK, facts_of, lineage
+from recbole_signed.plugin.ranges import RANGES, check_range, declared_ranges, without_numpy, without_removed
 
 IntArray = npt.NDArray[np.int64]
+LEARNERS = {
+    "DecayPop": "recbole_signed.live.learners.popular:DecayPopularLearner",
+    "Pop": "recbole_signed.live.learners.popular:PopularLearner",
+    "SSF": "recbole_signed.live.learners.ssf.learner:SpectralLearner",
+    "SSFL": "recbole_signed.live.learners.ssf.learned_learner:LearnedSpectralLearner",
+    "SSFT": "recbole_signed.live.learners.ssf.time_learner:TimeLearner",
+    "SignedEASE": "recbole_signed.live.learners.ease:EaseLearner",
+    "SignediALS": "recbole_signed.live.learners.signed_ials:LeastSquaresLearner",
+}
+"""Learners of models and of those that extend them; any other model has :data:`EMBEDDING`."""
+EMBEDDING = "recbole_signed.live.learners.embedding:EmbeddingLearner"
+POOL = 32_768  # items with the longest vectors, among which neighbours are looked for
+BITS = 14  # to which a cosine counts: the rest is rounding, which depends on how many are worked out at a time
 
 
 @dataclass(frozen=True)
@@ -174,3 +192,155 @@ def csr(data: np.ndarray, ids: np.ndarray, indptr: np.ndarray, n_columns: int) -
     matrix = sp.csr_matrix((data, ids, indptr.astype(np.int32)), shape=(len(indptr) - 1, n_columns))
     matrix.has_canonical_format = True
     return matrix
+
+
+# ---- the learner of a model ----
+
+
+def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
+    """Return an unfitted learner with a model's parameters, or UsageError where it can't go on learning."""
+    given = without_numpy(dict(settings or {}))
+    strength = _strength_of(given, STRENGTH)
+    try:
+        learner = _make(model, given)
+    except UsageError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise UsageError(f"{model} can't follow a stream with {told} ({type(error).__name__}: {error}).") from error
+    learner.dislike_strength = strength
+    return learner
+
+
+def described(learner: Learner) -> dict[str, Any]:
+    """Return what :func:`learner_from` makes an unfitted learner of the same settings from, as JSON."""
+    return {
+        "model": learner.name,
+        "parameters": learner.parameters(),
+        "columns": learner.columns(),
+        "dislike_strength": learner.dislike_strength,
+    }
+
+
+def learner_from(description: Mapping[str, Any]) -> Learner:
+    """Return an unfitted learner of the settings that :func:`described` gave."""
+    try:
+        model, parameters = str(description["model"]), dict(description["parameters"])
+        strength = _strength_of(dict(description), STRENGTH)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError("The version does not say what model it is of; fit it again from the data set.") from error
+    known = [*registry.models(), *STOCK]
+    if model not in known:
+        raise UsageError(f"The version is of the model '{model}', which can't go on learning{ending(model, known)}")
+    learner = make_learner(model, parameters)
+    learner.dislike_strength = strength
+    return learner
+
+
+def _strength_of(settings: dict[str, Any], default: float) -> float:
+    """Take the strength of the personal verdict out of settings."""
+    without_removed(settings)
+    value = settings.pop("dislike_strength", None)
+    check_range("dislike_strength", value := default if value is None else value, RANGES["dislike_strength"])
+    return float(value)
+
+
+def _factory(model: str) -> Any:
+    ours = (LEARNERS[name] for name in lineage(model) if name in LEARNERS)
+    return registry.load_object(facts_of(model).learner or next(ours, EMBEDDING))
+
+
+def _make(model: str, given: dict[str, Any]) -> Learner:
+    factory = _factory(model)
+    learner: Learner
+    if hasattr(factory, "from_model"):  # one class for many models
+        learner = factory(model, given)
+    elif hasattr(factory, "from_settings"):
+        learner = factory.from_settings(given)
+    else:
+        known = list(inspect.signature(factory).parameters)
+        ranges = declared_ranges(facts_of(model).parameter_ranges)
+        for key, value in given.items():
+            if key not in known:
+                raise UsageError(f"{model} has no parameter '{key}' under a stream{ending(key, known)}")
+            if key in ranges:
+                check_range(key, value, ranges[key])
+        learner = factory(**given)
+    return learner
+
+
+def learner_of(model: Any, config: Any) -> Learner:
+    """Return a learner with the settings of a trained model; one that learns embeddings starts from its."""
+    name = type(model).__name__
+    if getattr(model, "dislike_aversion", 0.0) and not hasattr(model, "chosen"):
+        raise UsageError(
+            f"dislike_aversion is {model.dislike_aversion:g}, which {name} has at evaluation alone; its live learner "
+            "has none: leave the key out, or use SSF, SSFL or SSFT."
+        )
+    online = dict(config["online_settings"] or {})
+    strength = _strength_of(online, getattr(model, "dislike_strength", STRENGTH))
+    factory = _factory(name)
+    if hasattr(factory, "from_model"):
+        learner: Learner = factory.from_model(model, config, online)
+    else:
+        if getattr(getattr(model, "graph", None), "neutrals", None) is not None:
+            raise UsageError(
+                f"neutral_weight is {model.graph.neutral_weight:g}, but the live learner of {name} knows likes and "
+                "dislikes alone; set neutral_weight: 0."
+            )
+        for key in online:
+            raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_strength.")
+        if hasattr(model, "chosen"):
+            settings = {**model.chosen, "iterations": model.iterations, **model.live_settings}
+        else:
+            known = inspect.signature(factory).parameters
+            settings = {key: config[key] for key in known if config[key] is not None}
+        learner = make_learner(name, settings)
+        features = getattr(model, "features", None)
+        if features is not None:
+            learner.take_features(features.items, features.users)
+    learner.dislike_strength = strength
+    return learner
+
+
+# ---- what is near ----
+
+
+class Neighbours:
+    """Neighbours among the items of one version; an item whose vector is zero has none, and is none."""
+
+    def __init__(self, vectors: np.ndarray, scale: np.ndarray | None = None) -> None:
+        self._vectors = vectors
+        self._scale = np.ones(vectors.shape[1], dtype=np.float32) if scale is None else scale.astype(np.float32)
+        lengths = np.sqrt(np.square(vectors) @ np.square(self._scale))
+        pool = np.arange(len(vectors))
+        if len(vectors) > POOL:
+            pool = np.sort(np.argpartition(lengths, len(vectors) - POOL)[len(vectors) - POOL :])
+        self._pool = pool[(lengths[pool] > 0) & (pool > 0)]
+        self._table = self._directions(self._pool)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Neighbours:
+        """Return this itself, which nothing changes."""
+        return self
+
+    def _directions(self, items: IntArray) -> np.ndarray:
+        found: np.ndarray = self._vectors[items] * self._scale
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
+
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
+        """Return the ``k`` nearest items of one and their cosines, as :func:`nearest`; none of a younger item."""
+        if item >= len(self._vectors):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        return nearest(item, self._pool, (self._directions(np.array([item])) @ self._table.T)[0], k, keys)
+
+
+def nearest(
+    item: int, pool: IntArray, cosines: np.ndarray, k: int, keys: IntArray | None = None
+) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` nearest of the ascending items of a pool, but for the item itself; equal ones by ``keys``."""
+    n = min(k + 1, len(pool))
+    cosines = np.rint(np.ldexp(cosines, BITS))
+    least = np.partition(cosines, len(pool) - n)[len(pool) - n] if n else 0
+    order = np.flatnonzero((cosines >= max(least, 1)) & (pool != item) & (pool != 0))
+    order = order[np.lexsort(((pool if keys is None else keys[pool])[order], -cosines[order]))][:k]
+    return pool[order], np.ldexp(cosines[order], -BITS)

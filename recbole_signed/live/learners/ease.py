@@ -11,8 +11,7 @@ import torch
 
 from recbole_signed.graph.inverse import gram_inverse, replace_rows
 from recbole_signed.live import LIKE
-from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, csr, graph_of, rows_of, user_rows
-from recbole_signed.live.learners.neighbours import nearest
+from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, csr, graph_of, nearest, rows_of, user_rows
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
 CHUNK = 128  # users that change at a time

@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, graph_of
+from recbole_signed.live.learners.base import IntArray, Learner, Neighbours, Refreshed, graph_of
 from recbole_signed.live.learners.fine_tuning import (
     ITEM,
     USER,
@@ -33,7 +33,6 @@ from recbole_signed.live.learners.fine_tuning import (
     train_steps,
 )
 from recbole_signed.live.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
-from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.recipe import TrainingRecipe, embeddings_of
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.trainer.signed_trainer import learning_rate

@@ -17,7 +17,7 @@ from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.recipe import TrainingRecipe, scores_of
-from recbole_signed.live.learners.ssf.live_weights import held_out
+from recbole_signed.live.learners.ssf.time_learner import held_out
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.ssf.shortlist import Pieces
 from recbole_signed.ssf.validation import Validation

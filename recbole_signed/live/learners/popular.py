@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_signed.counts import RecentCounts
 from recbole_signed.live.learners.base import IntArray, Learner, Refreshed
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
-from recbole_signed.recent_counts import RecentCounts
 
 
 class PopularLearner(Learner):

@@ -17,9 +17,8 @@ import torch
 from recbole_signed.graph.least_squares import SignedLeastSquares
 from recbole_signed.graph.propagation import symmetric
 from recbole_signed.graph.spectral import right_factors
-from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, graph_of, matrices, user_rows
+from recbole_signed.live.learners.base import IntArray, Learner, Neighbours, Refreshed, graph_of, matrices, user_rows
 from recbole_signed.live.learners.growing_items import GrowingItems
-from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 

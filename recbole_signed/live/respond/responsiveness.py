@@ -88,7 +88,7 @@ def respond(
     """
     from recbole_signed.live import OnlineRecommender
     from recbole_signed.live.learners import make_learner
-    from recbole_signed.live.learners.make import learner_of
+    from recbole_signed.live.learners.base import learner_of
     from recbole_signed.live.trainer import LiveModel, base_of
     from recbole_signed.runs.fitted import fit_to_measure, measured, origin_of
 

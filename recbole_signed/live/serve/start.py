@@ -31,8 +31,8 @@ from recbole_signed.live.serve.catalogue import FILE, Catalogue
 from recbole_signed.live.serve.keys import ApiKeys, is_loopback
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.store.backup import refuse_target
+from recbole_signed.live.store.database import LOG
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.owner import LOG
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import VERSIONS
 from recbole_signed.live.store.versions import Versions

@@ -33,9 +33,9 @@ from recbole_signed.files import (
 )
 from recbole_signed.live.events import FORGET_USER
 from recbole_signed.live.store.announcements import LINES
+from recbole_signed.live.store.database import LOG, existing_log
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.line_files import read_lines, summed_line
-from recbole_signed.live.store.owner import LOG, existing_log
 from recbole_signed.live.store.versions import CURRENT, PINNED, Versions, read_manifest, read_tensors
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"

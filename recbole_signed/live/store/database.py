@@ -1,4 +1,4 @@
-"""The SQLite file of the log: its tables, how it is opened, what its errors mean to a user, and what finds damage.
+"""The SQLite file of the log: its place and tables, how it is opened, what its errors mean, and what finds damage.
 
 Damage may leave SQLite's own structure whole: a checksum of each row of the log finds it, and its newest seq.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 
+LOG = "log.sqlite"  # in the directory of a state
 FORMAT = 2
 CHECKPOINT = 2000  # pages after which the write-ahead file is moved into the log; by default too often
 WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)  # what the write-ahead file has room for before it has to grow
@@ -326,3 +327,36 @@ class HighWaterMark:
 
 def _checksum(content: bytes) -> bytes:
     return zlib.crc32(content).to_bytes(4, "little")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or folder from another one at its place; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def existing_log(directory: Path) -> Path:
+    """Return the log of a state directory."""
+    log = directory / LOG
+    if not log.exists():
+        raise UsageError(
+            f"{directory} holds no online state ({LOG} is not there); 'recbole-signed serve --init MODEL --dataset "
+            "NAME --state DIR' or an OnlineTrainer begins one."
+        )
+    return log
+
+
+def refuse_missing_log(log: Path, versions: Path) -> None:
+    """Refuse to begin from nothing where versions say that there was a log."""
+    if log.exists() and log.stat().st_size:
+        return
+    left = [log.with_name(f"{log.name}-wal"), *log.parent.glob("base-*"), *versions.glob("v*")]
+    found = next((each for each in left if each.exists() and not (each.is_file() and not each.stat().st_size)), None)
+    if found is not None:
+        raise UsageError(
+            f"{log} is missing or empty, but {found.name} was made from one, so events would be lost without a word; "
+            "restore the log from a backup, or name an empty directory."
+        )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from recbole_signed.arrays import begins, grown
+from recbole_signed.counts import PairCounts, RecentCounts
 from recbole_signed.files import DamagedError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
@@ -25,8 +26,6 @@ from recbole_signed.live.store.edge_views import (
 )
 from recbole_signed.live.store.nearest_items import NearestItems
 from recbole_signed.live.store.registers import COLUMNS, NEVER, PairEvents, Registers
-from recbole_signed.pair_counts import PairCounts
-from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
 
 BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]  # columns of rows by user, and by item

@@ -40,12 +40,12 @@ from recbole_signed.live import EventBatch
 from recbole_signed.live.events import ANNOUNCED, FORGET_USER, ids_of
 from recbole_signed.live.store.backup import BackupInfo, back_up
 from recbole_signed.live.store.compaction import Base, first_edges
+from recbole_signed.live.store.database import LOG, existing_log, identity, refuse_missing_log
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.hidden_items import StateView
 from recbole_signed.live.store.line_files import DeadLetterFile
-from recbole_signed.live.store.owner import LOG, existing_log, identity, refuse_missing_log
 from recbole_signed.live.store.results import DUPLICATE, LATE, NEW, Appended, Captured, Update
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.versions import Snapshot, Versions, refuse_mismatch

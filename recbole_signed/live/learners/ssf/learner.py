@@ -27,6 +27,7 @@ from recbole_signed.live.events import AnnouncedFeatures
 from recbole_signed.live.learners.base import (
     IntArray,
     Learner,
+    Neighbours,
     Refreshed,
     csr,
     graph_of,
@@ -34,7 +35,6 @@ from recbole_signed.live.learners.base import (
     user_rows,
 )
 from recbole_signed.live.learners.growing_items import GrowingItems
-from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.ssf.live_features import LiveFeatures
 from recbole_signed.live.learners.ssf.live_items import LiveCounters, TopItems
 from recbole_signed.live.store.edge_views import Rows

@@ -12,27 +12,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.data.edge_groups import split_group
+from recbole_signed.counts import DAY, RecentCounts
+from recbole_signed.data.settings import split_group
 from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.learners.ssf.live_weights import USERS, held_out, refitted_weights
+from recbole_signed.live.learners.ssf.time_learner import USERS, held_out, refitted_weights
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of, lineage
-from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings, tune_learned
 from recbole_signed.ssf.order import weights_of
 from recbole_signed.ssf.order_weights import Fit
-from recbole_signed.ssf.price import spend
-from recbole_signed.ssf.search import SearchResult, tune
+from recbole_signed.ssf.search import SearchResult, spend, tune
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.shortlist import Candidate, Pieces
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading

@@ -1,4 +1,4 @@
-"""Counts of pairs against a loop over events, however the events come in, and under a stream."""
+"""Counts of pairs and of exposures against a loop over events, however the events come in, and under a stream."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edge_streams import Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed import pair_counts
+from recbole_signed import counts as counting
+from recbole_signed.counts import DAY, PairCounts, RecentCounts, limit_of
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER
 from recbole_signed.live.store import edges as edges_module
 from recbole_signed.live.store.edges import EdgeState
-from recbole_signed.pair_counts import PairCounts, limit_of
 from recbole_signed.sequences import Sequences
 
 N_USERS, N_ITEMS = 5, 9
@@ -117,7 +117,7 @@ def test_parts_fall_in_size_and_items_may_grow() -> None:
         counts.grow(n_items)
         counts.add(sequences(own, 1))
         sizes = [part.after.nnz for part in counts.parts]
-        assert all(large >= pair_counts.LEVELS * small for large, small in itertools.pairwise(sizes))
+        assert all(large >= counting.LEVELS * small for large, small in itertools.pairwise(sizes))
     assert len(counts.parts) > 1
     np.testing.assert_array_equal(dense(counts), looped(rows, counts.n_items))
     counts.grow(3)
@@ -140,7 +140,7 @@ def test_what_changes_no_pair_makes_no_part() -> None:
 def test_users_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     rows = [(user, int(item), int(rng.integers(20))) for user in range(40) for item in rng.permutation(N_ITEMS)[:7]]
-    monkeypatch.setattr(pair_counts, "EVENTS", 50)
+    monkeypatch.setattr(counting, "EVENTS", 50)
     np.testing.assert_array_equal(dense(PairCounts.of(sequences(rows, 40), N_ITEMS)), looped(rows))
 
 
@@ -153,7 +153,7 @@ def test_of_too_many_verdicts_the_newest_of_each_user_are_counted(rows: list[Eve
         assert limit == 1 or sum(min(length, limit) for length in lengths) <= most
         assert sum(min(length, limit + 1) for length in lengths) > most
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair_counts.limit_of, "__defaults__", (most,))
+        patch.setattr(counting.limit_of, "__defaults__", (most,))
         found = PairCounts.of(sequences(rows), N_ITEMS)
     np.testing.assert_array_equal(dense(found), looped(rows, limit=limit))
 
@@ -218,11 +218,64 @@ def test_an_event_of_one_user_does_not_count_the_others_again(monkeypatch: pytes
     stream = Stream(301, 181, streams.random_moves(301, 181, share=0.08))
     stream.edges.pairs()
     counted = []
-    real = pair_counts.pairs
-    monkeypatch.setattr(pair_counts, "pairs", lambda own: counted.append(len(own.item)) or real(own))
+    real = counting.pairs
+    monkeypatch.setattr(counting, "pairs", lambda own: counted.append(len(own.item)) or real(own))
     stream.take([(7, 9, LIKE)])
     stream.take([(8, 0, FORGET_USER)])
     n_edges = len(stream.edges)
     assert 0 < sum(counted) < n_edges / 20
     monkeypatch.undo()
     check(stream.edges)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2000), st.booleans()), max_size=40))
+def test_recent_counts_follow_events_and_retractions(moves: list[tuple[int, int, bool]]) -> None:
+    """Over two thousand half-lives, so that the origin moves."""
+    counts, there, newest = RecentCounts(1.0, 2), [], 0
+    for item, day, back in moves:
+        if back and there:
+            gone = there.pop()
+            counts.add(np.array([gone[0]]), np.array([gone[1] * DAY]), -1.0)
+        else:
+            there.append((item, day))
+            newest = max(newest, day)
+            counts.grow(item + 1)
+            counts.add(np.array([item]), np.array([day * DAY]))
+    counts.grow(5)
+    wanted = np.zeros(5)
+    for item, day in there:
+        wanted[item] += 2.0 ** (day - newest)
+    if counts.worn:  # nearly all that is recent was taken back: whoever holds the exposures counts them again
+        item, time = (np.array([each[n] for each in there], dtype=int) for n in (0, 1))
+        counts = RecentCounts.of(item, time * DAY, 1.0, 5)
+    squares = sum(4.0 ** (day - newest) for _, day in there)
+    if squares > 0:
+        np.testing.assert_allclose(counts.counts, wanted * wanted.sum() / squares / 2, rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_left_of_old_exposures_where_the_origin_moves() -> None:
+    """Their weights were large until then, and their squares far larger."""
+    counts = RecentCounts(1.0, 3)
+    days = np.array([390.0, 389.0, 401.0, 402.0])
+    items = np.array([0, 1, 2, 0])
+    for item, day in zip(items, days, strict=True):
+        counts.add(np.array([item]), np.array([day * DAY]))
+    again = RecentCounts.of(items, days * DAY, 1.0, 3)
+    np.testing.assert_allclose(counts.counts, again.counts, rtol=1e-9)
+
+
+def test_old_exposures_survive_that_many_new_ones_are_taken_back_one_by_one() -> None:
+    """As where somebody floods a quiet stream and is forgotten: squares of old weights were lost in those of new."""
+    rng = np.random.default_rng(0)
+    old_item, old_time = rng.integers(0, 9, 1000), rng.random(1000) * DAY
+    new_item, new_time = rng.integers(0, 9, 1000), (26 + rng.random(1000)) * DAY
+    wanted = RecentCounts.of(old_item, old_time, 1.0, 9).counts
+    counts = RecentCounts.of(old_item, old_time, 1.0, 9)
+    counts.add(new_item, new_time)
+    assert not counts.worn
+    for item, time in zip(new_item, new_time, strict=True):
+        counts.add(np.array([item]), np.array([time]), -1.0)
+    if counts.worn:  # see above
+        counts = RecentCounts.of(old_item, old_time, 1.0, 9)
+    np.testing.assert_allclose(counts.counts, wanted, rtol=1e-4)

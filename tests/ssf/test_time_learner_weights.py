@@ -13,7 +13,7 @@ from edge_streams import Stream
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, VIEW
 from recbole_signed.live.learners.ranking import Judged
-from recbole_signed.live.learners.ssf import live_weights
+from recbole_signed.live.learners.ssf import time_learner
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.ssf import FilterSettings
 from recbole_signed.ssf.order import weights_of
@@ -96,7 +96,7 @@ def test_weights_are_fitted_to_new_likes_with_features_as_they_were(since: float
     )
     start = made.weights
     refresh(made, stream)
-    wanted = fitted_weights(likes, Fit(start), live_weights.WORTH).weights
+    wanted = fitted_weights(likes, Fit(start), time_learner.WORTH).weights
     np.testing.assert_allclose(made.weights, wanted, rtol=1e-2, atol=2e-3)
     assert np.abs(made.weights - start).max() > 0.1
     assert made.until == stream.edges.export().timestamp.max()
@@ -145,11 +145,11 @@ def test_more_users_move_them_further() -> None:
 def test_what_was_known_before_is_held_to_and_counts_less_after_many_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held against weights that forget all, and against such as forget nothing."""
     moved = []
-    for kept in (0, live_weights.KEPT, np.inf):
+    for kept in (0, time_learner.KEPT, np.inf):
         made, stream = learner(), later()
         refresh(made, stream)
         before = made.weights
-        monkeypatch.setattr(live_weights, "KEPT", kept if np.isfinite(kept) else 1e12)
+        monkeypatch.setattr(time_learner, "KEPT", kept if np.isfinite(kept) else 1e12)
         refresh(made, days(stream, 23, 26))
         monkeypatch.undo()
         moved.append(float(np.linalg.norm(made.weights - before)))

@@ -1,4 +1,4 @@
-"""What fewer disliked items may cost: the strongest verdicts within a price."""
+"""How settings are chosen: what the user sets always holds, and fewer disliked items may cost no more than a price."""
 
 from __future__ import annotations
 
@@ -10,14 +10,65 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_weights import WEIGHTS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.ssf import FilterSettings
-from recbole_signed.ssf.price import AVERSIONS, STRENGTHS, spend
+from recbole_signed.ssf.search import AVERSIONS, STRENGTHS, spend, tune
 from recbole_signed.ssf.validation import Validation
 
+GIVEN: list[dict[str, Any]] = [
+    {"dislike_aversion": 2.0, "dislike_weight": 0.9, "cutoff": 8},
+    {"dislike_weight": -0.7},
+    {"degree_smoothing": 3.0, "popularity_exponent": 0.2},
+    {"response_power": 1.5, "rolloff": 6.0, "activity_exponent": 0.5, "popularity_floor": 0.2},
+    {"learned_share": 0.9},
+    {"learned_share": 0.0, "cutoff": 4},
+    {"learned_regularisation": 0.5},
+    {"order_weights": WEIGHTS, "dislike_aversion": 1.5, "popularity_exponent": 0.3},
+]
+OWN = {"SSF": (), "SSFL": ("learned_share", "learned_regularisation"), "SSFT": ("order_weights",)}
+"""What a model has beside the parameters of SSF."""
 START = FilterSettings(dislike_aversion=0.25)
+
+
+@pytest.mark.parametrize("given", GIVEN, ids=[", ".join(each) for each in GIVEN])
+@pytest.mark.parametrize("name", OWN)
+def test_given_values_hold_and_the_others_are_chosen(
+    name: str, given: dict[str, Any], prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {key for model, keys in OWN.items() if model != name for key in keys}
+    given = {key: value for key, value in given.items() if key not in others}
+    settings: dict[str, Any] = {"rank": 16, "valid_metric": "NDCG@10"}
+    preset, _, parts = prepare_model(name, **settings)
+    model, _, _ = prepare_model(name, **settings, **given)
+    with caplog.at_level(logging.INFO):
+        model.tune(parts[1])
+    assert {key: model.chosen[key] for key in given} == given
+    free = {key for key, value in model.chosen.items() if value != preset.chosen[key]} - given.keys()
+    assert free, "nothing else was chosen"
+    assert f"given, not chosen: {', '.join(sorted({*given, 'rank'}))}" in caplog.text
+
+
+def test_the_choice_beside_given_values_is_the_best_of_those_tried(prepare_model: Callable[..., Any]) -> None:
+    """A value that the free search would choose anyway, given, leaves the metric as high."""
+    model, _, parts = prepare_model("SSF", rank=16, valid_metric="NDCG@10")
+    validation = Validation.from_loader(parts[1], model.graph, "NDCG@10", 3000)
+    assert validation is not None
+    free = tune(model.graph, validation, model.settings)
+    bound = tune(model.graph, validation, free.settings, fixed=vars(free.settings).keys())
+    assert bound.settings == free.settings
+    assert bound.decompositions == 1
+    assert bound.evaluations == 1
+    assert bound.value == pytest.approx(free.value, abs=0.02)  # the free search started its decomposition warm
+
+
+def test_null_is_not_given(prepare_model: Callable[..., Any]) -> None:
+    model, _, _ = prepare_model("SSF", dislike_aversion=None, cutoff=4)
+    assert "cutoff" in model.given
+    assert "dislike_aversion" not in model.given
+    assert model.settings.dislike_aversion == 0.0
 
 
 def validation(value: Callable[[FilterSettings], float], gamma: float = 0.0) -> Any:
