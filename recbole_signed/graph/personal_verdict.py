@@ -10,14 +10,14 @@ score tells nothing: 0 of an exposure, what an item has without the user's taste
 the user's scores. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the :data:`NEAR` items with
 the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a like: nor any but a
 dislike); 0 else. A dislike of what would not have been shown tells little of what is:
-:math:`\sigma_{di} = (\frac32 (b_d - m_d) / (b_i - m_i))^2`, from :data:`LEAST_STOOD` to 1, without all that act. The
+:math:`\sigma_{di} = (\frac32 (b_d - m_d) / (b_i - m_i))^2`, from :data:`LEAST_STOOD` to 1, without the last run. The
 strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a
 like has ended, at least :data:`FLOOR`, which a dislike without a time has.
 
 The score b is that of the edges without the newest verdict, where that is a dislike. Of the last run, the dislikes that
 are later than all likes, the first enters b with the second (in a model of order at once), the others with the next
-like. An item near a dislike has at most the score that it has without the dislikes of a known time that act, so that
-none lifts it, now or after other verdicts.
+like. An item near a dislike has at most the scores that it has without the run, and without all dislikes of a known
+time that act, so that none lifts it, now or after other verdicts.
 
 References: dislikes as input and label (arXiv 2308.12256).
 """
@@ -254,14 +254,14 @@ class Fall:
 class Heights:
     """The scores that falls depend on: of n pairs of a user and an item, and of the m dislikes near to them."""
 
-    scores: npt.NDArray[np.floating]
-    """Of edges without the dislikes that are held back, ``[n]``."""
+    lowest: npt.NDArray[np.floating]
+    """Of edges without the dislikes that are held back, and at most those without others, ``[n]``: what falls."""
     alone: npt.NDArray[np.floating]
-    """Without the dislikes of a known time that act, ``[n]``."""
+    """Without the last run, ``[n]``."""
     neutral: npt.NDArray[np.floating]
     """m, ``[n]``."""
     disliked: npt.NDArray[np.floating]
-    """:math:`b_d - m_d` without them, ``[m]``."""
+    """:math:`b_d - m_d` without the last run, ``[m]``."""
 
 
 @dataclass(frozen=True)
@@ -386,7 +386,6 @@ class Demotions:
 
     def lowered(self, heights: Heights, strength: float) -> npt.NDArray[np.floating]:
         """Return the scores of the pairs after their fall, ``[n]``."""
-        scores, neutral = heights.scores, heights.neutral
-        base = np.minimum(scores, heights.alone)
+        base, neutral = heights.lowest, heights.neutral
         nearness = np.maximum.reduceat(self._counts(heights), self.first[:-1])  # a sort for the causes takes longer
-        return (base - strength * nearness * np.maximum(base - neutral, 0.0)).astype(scores.dtype)
+        return (base - strength * nearness * np.maximum(base - neutral, 0.0)).astype(base.dtype)

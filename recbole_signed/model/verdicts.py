@@ -211,15 +211,21 @@ class PersonalVerdicts:
             known[key] = self.demotions(verdicts, [*sides_of(users), *views])
         fallen = known[key]
         pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
-        own, of_dislikes = at(scores, *pairs), at(scores, *dislikes)
-        alone = own
-        again = distinct(verdicts.user[verdicts.acting & ~held_back])
-        if len(again) and len(fallen):
-            some = verdicts.rows(again)
-            before = scores_of(without(users.rows(again), some, some.acting), numbers[again])
-            alone, of_dislikes = (_replaced(*each, again, before) for each in ((own, *pairs), (of_dislikes, *dislikes)))
         neutral = neutral.expand_as(scores)
-        return scores, fallen, Heights(own, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
+        alone, of_dislikes = lowest, _ = at(scores, *pairs), at(scores, *dislikes)
+        run, acting = verdicts.last_run, verdicts.acting
+        for left_out, differs in ((run, run & ~held_back), (acting, acting & ~run)):
+            again = distinct(verdicts.user[differs])
+            if not (len(again) and len(fallen)):
+                continue
+            edges = without(users.rows(again), verdicts.rows(again), left_out[np.isin(verdicts.user, again)])
+            before = scores_of(edges, numbers[again])
+            lowest = np.minimum(lowest, _replaced(lowest, *pairs, again, before))
+            if left_out is run:
+                alone, of_dislikes = (
+                    _replaced(*each, again, before) for each in ((alone, *pairs), (of_dislikes, *dislikes))
+                )
+        return scores, fallen, Heights(lowest, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
 
 
 def sides_of(graph: SignedGraph) -> list[sp.csr_matrix]:

@@ -221,7 +221,7 @@ class Settings(dict[str, Any]):
         ("genre", "features must look like"),
         ({"items": "all"}, "features has the key 'items'; did you mean 'item'"),
         ({"item": 3}, "features.item is 3"),
-        ({"user": "all"}, "toy.user does not exist; remove it, or write that file"),
+        ({"user": "all"}, "toy.user does not exist; ask for none, or write it"),
     ],
 )
 def test_the_configuration_is_checked(write: Write, features: Any, message: str) -> None:

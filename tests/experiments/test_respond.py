@@ -188,7 +188,7 @@ def test_neighbours_are_the_items_whose_likes_are_most_alike(tmp_path: Path) -> 
     [
         ((), (True, True, True)),
         (("undislike",), (True, False, False)),
-        (("unlike",), (True, True, False)),  # likes keep their places, so that lists alone do not tell
+        (("unlike",), (True, False, False)),
         (("dislike", "undislike"), (False, True, True)),
     ],
 )

@@ -66,7 +66,7 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     events = zip(row.timestamp.tolist(), row.ids.tolist(), (row.kind == LIKE).tolist(), strict=True)
     acting = {event[1] for event in Person(list(events), set()).acting()} - {item}
     streams.follow(copy.deepcopy(learner), without, [[(17, other, UNDISLIKE) for other in acting]])
-    alone = learner.scores(without.edges, user)[0].double()
+    calm = learner.scores(without.edges, user)[0].double()
     neutral = learner.without_taste(np.arange(len(found)))
     if neutral is None:
         neutral = np.full(len(found), np.median(before[1:]))  # there are fewer items than the sample takes
@@ -75,9 +75,9 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     assert item in causes
     wanted = learner.scores(stream.edges, user)[0].double() if learner.dislikes_lead else before.clone()
     for j, near, cause in zip(*(each.tolist() for each in (judged.fallen.item, nearness, causes)), strict=True):
-        stood = float(alone[cause] - neutral[cause]) / max(float(alone[j] - neutral[j]), 1e-9) / STOOD
+        stood = float(before[cause] - neutral[cause]) / max(float(before[j] - neutral[j]), 1e-9) / STOOD
         assert cause != item or near <= max(stood, 0.0) ** 2 + LEAST_STOOD + 1e-5
-        wanted[j] = min(wanted[j], alone[j])
+        wanted[j] = min(wanted[j], before[j], calm[j])
         wanted[j] -= learner.dislike_strength * near * max(0.0, float(wanted[j]) - neutral[j])
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
     assert (wanted < before).sum() >= 5

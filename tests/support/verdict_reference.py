@@ -110,11 +110,11 @@ def ranked(
     leads: bool = False,
 ) -> np.ndarray:
     """Return what a user is ranked by, from what a model scores for any verdicts of the user."""
-    without = [[event for event in user.events if event not in left] for left in (user.held_back(leads), user.acting())]
-    score, alone = (scores_of(each) for each in without)
+    left_out = user.held_back(leads), user.last_run, user.acting()
+    score, alone, calm = (scores_of([event for event in user.events if event not in left]) for left in left_out)
     found, height = score.copy(), alone - neutral
     for item, pulled in pulls(people, user, len(score)).items():
-        base = min(score[item], alone[item])
+        base = min(score[item], alone[item], calm[item])
         near = 0.0
         for event, pull in pulled.items():
             stood = height[event[1]] / height[item] / constants.STOOD if height[item] > 0 else 1.0

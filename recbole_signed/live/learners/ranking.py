@@ -7,7 +7,7 @@ the user's taste is, where the learner does not tell, the median of the user's s
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -55,7 +55,8 @@ class Judged:
 
     def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
         self.learner, self.users, self.state, self.edges = learner, users, edges, edges
-        self.fallen, self.before = Demotions.none(), edges
+        # calm: without all dislikes of a known time that act; before: without the last run
+        self.fallen, self.before, self.calm = Demotions.none(), edges, edges
         self.left_out: IntArray = np.zeros(0, dtype=np.int64)
         if not learner.dislike_strength:
             return
@@ -73,11 +74,14 @@ class Judged:
         self.fallen = Demotions.of(
             verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), edges.n_items
         )
-        held_back, acting = verdicts.held_back(learner.dislikes_lead), verdicts.acting
+        held_back = verdicts.held_back(learner.dislikes_lead)
         self.left_out = verdicts.item[held_back]
         self.edges = self.before = self._without(owner, rows, verdicts, held_back)
-        if not np.array_equal(held_back, acting):
-            self.before = self._without(owner, rows, verdicts, acting)
+        if not np.array_equal(held_back, verdicts.last_run):
+            self.before = self._without(owner, rows, verdicts, verdicts.last_run)
+        self.calm = self.before
+        if not np.array_equal(verdicts.last_run, verdicts.acting):
+            self.calm = self._without(owner, rows, verdicts, verdicts.acting)
 
     def _without(self, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
@@ -93,15 +97,16 @@ class Judged:
         fallen = self.fallen
         if not len(fallen):
             return self.learner.scores(self.edges, self.users)
-        if self.before is self.edges:
-            found = alone = self.learner.scores(self.edges, self.users)
-        else:  # both at once: for few users most of the time does not depend on their number
-            both = self.learner.scores(_both(self.edges, self.before, self._known), np.tile(self.users, 2))
-            found, alone = both[: len(self.users)], both[len(self.users) :]
-        own, before = found.numpy(), alone.numpy()
+        kinds = list(dict.fromkeys((self.edges, self.before, self.calm)))
+        # all at once: for few users most of the time does not depend on their number
+        edges = self.edges if len(kinds) == 1 else _together(kinds, self._known)
+        parts = self.learner.scores(edges, np.tile(self.users, len(kinds))).split(len(self.users))
+        found = parts[0]
+        own, before, calm = (parts[kinds.index(each)].numpy() for each in (self.edges, self.before, self.calm))
+        pairs = fallen.user, fallen.item
         heights = self._heights(
-            own[fallen.user, fallen.item],
-            before[fallen.user, fallen.item],
+            np.minimum(np.minimum(own[pairs], before[pairs]), calm[pairs]),
+            before[pairs],
             before[fallen.user[fallen.pair], fallen.dislike],
             lambda sample: own[:, sample],
         )
@@ -120,8 +125,10 @@ class Judged:
             items = np.tile(sample, (len(self.users), 1))
             return np.asarray(self.learner.pair_scores(self.edges, self.users, items))
 
-        own = before if self.before is self.edges else self._of_pairs(self.edges, *pairs)
-        return self._heights(own, before, of_dislikes, scores_of)
+        lowest = before
+        for edges in {self.edges, self.calm} - {self.before}:
+            lowest = np.minimum(lowest, self._of_pairs(edges, *pairs))
+        return self._heights(lowest, before, of_dislikes, scores_of)
 
     def lowered(self) -> np.ndarray:
         """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``."""
@@ -129,7 +136,7 @@ class Judged:
 
     def _heights(
         self,
-        own: np.ndarray,
+        lowest: np.ndarray,
         before: np.ndarray,
         of_dislikes: np.ndarray,
         scores_of: Callable[[IntArray], np.ndarray],
@@ -141,7 +148,7 @@ class Judged:
             sample = middle_items(self.edges.n_items, self.edges.have_edges)
             middle = np.median(scores_of(sample), axis=1)
             neutral, neutral_disliked = middle[fallen.user], middle[fallen.user[fallen.pair]]
-        return Heights(own, before, neutral, of_dislikes - neutral_disliked)
+        return Heights(lowest, before, neutral, of_dislikes - neutral_disliked)
 
     def _of_pairs(self, edges: EdgeState, user: IntArray, item: IntArray) -> np.ndarray:
         """Return the scores of pairs of a user, by its place, and an item, ``[n]``."""
@@ -339,13 +346,10 @@ def _scores_of(judged: Judged, items: IntArray) -> np.ndarray:
     return values
 
 
-def _both(edges: EdgeState, before: EdgeState, users: IntArray) -> EdgeState:
-    """Return edges in which ``users``, asked for twice, have first those of one, then those of the other."""
-    now, then = (each.of_users(users, times=True) for each in (edges, before))
-    assert now.timestamp is not None
-    assert then.timestamp is not None
-    ids, kinds, times = (
-        np.concatenate(each) for each in ((now.ids, then.ids), (now.kind, then.kind), (now.timestamp, then.timestamp))
-    )
-    indptr = np.concatenate([now.indptr, now.indptr[-1] + then.indptr[1:]])
-    return cast(EdgeState, OwnEdges(edges, np.tile(users, 2), Rows(indptr, ids, kinds, times)))
+def _together(kinds: Sequence[EdgeState], users: IntArray) -> EdgeState:
+    """Return edges in which ``users``, asked for as often as there are kinds, have those of one after the other."""
+    rows = [each.of_users(users, times=True) for each in kinds]
+    ids, kind = (np.concatenate([getattr(each, name) for each in rows]) for name in ("ids", "kind"))
+    times = np.concatenate([each.timestamp for each in rows if each.timestamp is not None])
+    indptr = np.cumsum(np.concatenate([[0], *(np.diff(each.indptr) for each in rows)]))
+    return cast(EdgeState, OwnEdges(kinds[0], np.tile(users, len(kinds)), Rows(indptr, ids, kind, times)))
