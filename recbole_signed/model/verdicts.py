@@ -212,19 +212,23 @@ class PersonalVerdicts:
         fallen = known[key]
         pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
         neutral = neutral.expand_as(scores)
-        alone, of_dislikes = lowest, _ = at(scores, *pairs), at(scores, *dislikes)
+        own, of_dislikes = at(scores, *pairs), at(scores, *dislikes)
         run, acting = verdicts.last_run, verdicts.acting
-        for left_out, differs in ((run, run & ~held_back), (acting, acting & ~run)):
+
+        def again_without(
+            left_out: npt.NDArray[np.bool_], differs: npt.NDArray[np.bool_], *found: tuple[Any, IntArray, IntArray]
+        ) -> list[npt.NDArray[np.floating]]:
+            """Return scores, each of users and items, with those without some verdicts where that differs."""
             again = distinct(verdicts.user[differs])
             if not (len(again) and len(fallen)):
-                continue
+                return [values for values, *_ in found]
             edges = without(users.rows(again), verdicts.rows(again), left_out[np.isin(verdicts.user, again)])
             before = scores_of(edges, numbers[again])
-            lowest = np.minimum(lowest, _replaced(lowest, *pairs, again, before))
-            if left_out is run:
-                alone, of_dislikes = (
-                    _replaced(*each, again, before) for each in ((alone, *pairs), (of_dislikes, *dislikes))
-                )
+            return [_replaced(*each, again, before) for each in found]
+
+        alone, of_dislikes = again_without(run, run & ~held_back, (own, *pairs), (of_dislikes, *dislikes))
+        (calm,) = again_without(acting, acting & ~run, (alone, *pairs))
+        lowest = np.minimum(np.minimum(own, alone), calm)
         return scores, fallen, Heights(lowest, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
 
 

@@ -86,11 +86,11 @@ class Judged:
     def _without(self, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
         if left_out.any():
-            n_items = self.before.n_items
+            n_items = self.state.n_items
             keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
             stays = ~contains(keys, owner * n_items + rows.ids)
             rows = rows.where(stays)
-        return cast(EdgeState, OwnEdges(self.before, self._known, rows))
+        return cast(EdgeState, OwnEdges(self.state, self._known, rows))
 
     def scores(self) -> torch.Tensor:
         """Return what all items are ranked by, ``[len(users), n_items]``."""
