@@ -187,11 +187,7 @@ class PersonalVerdicts:
     ) -> torch.Tensor:
         """Return what users are ranked by, ``[n_users, n_items]``; ``neutral``: m, to be broadcast to that."""
         # of: their edges and verdicts, if not those of the training part
-        scores, fallen, heights = self.falls(numbers, scores_of, neutral, of)
-        if len(fallen):
-            lowered = torch.from_numpy(fallen.lowered(heights, strength)).to(scores)
-            scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)] = lowered
-        return scores
+        return lowered(*self.falls(numbers, scores_of, neutral, of), strength)
 
     def falls(
         self,
@@ -230,6 +226,14 @@ class PersonalVerdicts:
         (calm,) = again_without(acting, acting & ~run, (alone, *pairs))
         lowest = np.minimum(np.minimum(own, alone), calm)
         return scores, fallen, Heights(lowest, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
+
+
+def lowered(scores: torch.Tensor, fallen: Demotions, heights: Heights, strength: float) -> torch.Tensor:
+    """Return scores ``[n_users, n_items]``, which are changed, after their fall; arguments as `falls` has them."""
+    if len(fallen):
+        found = torch.from_numpy(fallen.lowered(heights, strength)).to(scores)
+        scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)] = found
+    return scores
 
 
 def sides_of(graph: SignedGraph) -> list[sp.csr_matrix]:

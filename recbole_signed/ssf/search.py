@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.model.verdicts import PersonalVerdicts, ScoresOf, lowered
+from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
-from recbole_signed.ssf.shortlist import Candidate, FactorCandidate, FactorsOf, ShortVectors
+from recbole_signed.ssf.shortlist import Candidate, FactorCandidate, FactorsOf, Pieces, ShortVectors
 from recbole_signed.ssf.validation import Validation
 
 ExposureOf = Callable[[slice], torch.Tensor]
@@ -319,6 +321,28 @@ def _values(name: str, values: tuple[float, ...], now: FilterSettings) -> list[A
 # ---- what fewer disliked items may cost ----
 
 
+def judging(
+    personal: PersonalVerdicts,
+    numbers: IntArray,
+    scores_of: ScoresOf,
+    neutral: torch.Tensor,
+    settings: FilterSettings,
+) -> Candidate:
+    """Return the ranking of validation users, by their ``numbers``, after the fall of what is near to their dislikes.
+
+    Rankings by settings that differ in their strength alone share the scores; other arguments as
+    :meth:`~recbole_signed.model.verdicts.PersonalVerdicts.judged` has them.
+    """
+    key = replace(settings, dislike_strength=0.0)
+
+    def ranked(pieces: Pieces) -> torch.Tensor:
+        made = pieces.of(key, lambda rows: personal.falls(numbers[rows], scores_of, neutral), alone=True)
+        scores, fallen, heights = made
+        return lowered(scores.clone(), fallen, heights, settings.dislike_strength).cpu()
+
+    return ranked
+
+
 def spend(
     at: CandidateAt,
     validation: Validation,
@@ -338,15 +362,10 @@ def spend(
     best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
     least = best - price * abs(best)
     if timed and "dislike_strength" not in fixed:
-        for strength in STRENGTHS:
-            found = value(dislike_strength=strength)
-            if found >= least:
-                break
-        else:
-            if price:
-                least = found - 0.5 * price * abs(best)
-            else:
-                strength = 0.0
+        values = validation.values([at(replace(start, dislike_strength=each)) for each in STRENGTHS]).mean(axis=1)
+        strength = next((each for each, found in zip(STRENGTHS, values, strict=True) if found >= least), 0.0)
+        if not strength and price:
+            strength, least = STRENGTHS[-1], float(values[-1]) - 0.5 * price * abs(best)
     if "dislike_aversion" not in fixed and not validation.gamma:
         stronger = [each for each in AVERSIONS if each > start.dislike_aversion]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +22,7 @@ ITEMS, PER_PLACE = 32, 2
 DOUBT = 2.0
 """How many times the largest error on the shortlist may be, at most, for an item beyond it."""
 
+Made = TypeVar("Made")
 FactorsOf = Callable[[slice], torch.Tensor]
 """Gives the factors of some users by a range of their rows, ``[rows, <= k]``."""
 
@@ -44,20 +46,21 @@ class Pieces:
     """Some users, and what the scores of candidates for them share: the last two things made are kept."""
 
     rows: slice
-    made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
+    made: dict[Hashable, Any] = field(default_factory=dict)
     rooms: Rooms = field(default_factory=Rooms)
 
     def room(self, name: str, n_items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return memory for scores, ``[rows, n_items]``: the same as for other pieces."""
         return self.rooms.take(name, (self.rows.stop - self.rows.start, n_items), dtype)
 
-    def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:
+    def of(self, key: Hashable, make: Callable[[slice], Made], *, alone: bool = False) -> Made:
         """Return ``make(rows)``, made once for a key, not to be changed; ``alone``: nothing is kept beside it."""
         found = self.made.pop(key, None)
         for oldest in list(self.made)[: len(self.made) if alone else -1]:
             del self.made[oldest]
-        self.made[key] = make(self.rows) if found is None else found
-        return self.made[key]
+        made: Made = make(self.rows) if found is None else found
+        self.made[key] = made
+        return made
 
 
 Candidate = Callable[[Pieces], torch.Tensor]

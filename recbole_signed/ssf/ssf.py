@@ -25,7 +25,7 @@ from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.search import CELLS, LEAST_USERS, SEARCH_EDGES, SearchResult, spend, tune
+from recbole_signed.ssf.search import CELLS, LEAST_USERS, SEARCH_EDGES, SearchResult, judging, spend, tune
 from recbole_signed.ssf.settings import LINEAR, FilterSettings
 from recbole_signed.ssf.shortlist import Candidate
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
@@ -197,12 +197,15 @@ class SSF(TrainingFreeRecommender):
 
     def _at(self, validation: Validation) -> Callable[[FilterSettings], Candidate]:
         """Return what gives the ranking of validation users at settings that leave the fit as it is."""
-        numbers = validation.numbers
+        numbers, personal = validation.numbers, self._personal
         assert numbers is not None
+        assert personal is not None
 
         def at(settings: FilterSettings) -> Candidate:
             self.chosen_settings = settings.to_tensor().to(self.device)
-            return lambda pieces: self.judged(torch.from_numpy(numbers[pieces.rows])).cpu()
+            if not settings.dislike_strength:
+                return lambda pieces: self.score(torch.from_numpy(numbers[pieces.rows])).cpu()
+            return judging(personal, numbers, self._scores, self._without_taste, settings)
 
         return at
 

@@ -73,7 +73,7 @@ def test_null_is_not_given(prepare_model: Callable[..., Any]) -> None:
 
 def validation(value: Callable[[FilterSettings], float], gamma: float = 0.0) -> Any:
     """Return users whose metric is a function of the settings."""
-    return SimpleNamespace(gamma=gamma, values=lambda each: np.full((1, 3), value(each[0])))
+    return SimpleNamespace(gamma=gamma, values=lambda each: np.array([np.full(3, value(s)) for s in each]))
 
 
 def spent(value: Callable[[FilterSettings], float], price: float, **given: Any) -> FilterSettings:

@@ -31,9 +31,9 @@ from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings, tune_learned
 from recbole_signed.ssf.order import weights_of
 from recbole_signed.ssf.order_weights import Fit
-from recbole_signed.ssf.search import SearchResult, spend, tune
+from recbole_signed.ssf.search import SearchResult, judging, spend, tune
 from recbole_signed.ssf.settings import FilterSettings
-from recbole_signed.ssf.shortlist import Candidate, Pieces
+from recbole_signed.ssf.shortlist import Candidate
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading
 from recbole_signed.ssf.validation import FIRST_ROUND, METRICS, Validation, drawn
 
@@ -152,15 +152,9 @@ def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSet
 
     def at(settings: FilterSettings) -> Candidate:
         filter_ = replace(fitted, settings=settings)
-        neutral = filter_.without_taste()
-
-        def score(pieces: Pieces) -> torch.Tensor:
-            if not settings.dislike_strength:
-                return filter_.scores(validation.users.rows(pieces.rows))
-            users = numbers[pieces.rows]
-            return personal.judged(users, lambda own, _: filter_.scores(own), neutral, settings.dislike_strength)
-
-        return score
+        if not settings.dislike_strength:
+            return lambda pieces: filter_.scores(validation.users.rows(pieces.rows))
+        return judging(personal, numbers, lambda own, _: filter_.scores(own), filter_.without_taste(), settings)
 
     price = float(given.get("accuracy_price", ACCURACY_PRICE))
     with personal.remembering():
