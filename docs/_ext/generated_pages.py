@@ -5,8 +5,9 @@ repository: ``python docs/_ext/generated_pages.py`` writes it, there and in the 
 that are files of their own are linked there. On the site the whole part is there, as Markdown: ``models``, ``metrics``,
 ``sign_aware_metrics``, ``commands``, ``file NAME`` (of :data:`FILES`), ``hours``, ``table NAME`` (a table under
 yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead), ``other_tables``, ``tradeoff NAME``,
-``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``, ``strengths NAME``, ``wishes NAME`` (files under
-results/bench/signed), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
+``front NAME``, ``matched NAME``, ``splits NAME``, ``audits``, ``respond NAME``, ``strengths NAME``, ``wishes NAME``
+(files under results/bench/signed), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under
+examples).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
 
-from readme_extract import EXTRACTS  # noqa: E402
+from readme_extract import EXTRACTS, audits  # noqa: E402
 
 END = "<!-- end -->"
 FILES = {
@@ -374,6 +375,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "tradeoff": tradeoff,
     "front": front,
     "matched": matched,
+    "audits": audits,
     "respond": respond,
     "wishes": wishes,
     "strengths": strengths,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ sys.path[:0] = [str(ROOT)]
 
 from recbole_signed.lab.analysis.tradeoff_tables import splits_table  # noqa: E402
 from recbole_signed.lab.significance.pairwise_lines import kept_outcomes, p_text  # noqa: E402
+from recbole_signed.plugin.facts import display_name  # noqa: E402
 from recbole_signed.runs.stored import stored_table  # noqa: E402
 from recbole_signed.table import Section, Table  # noqa: E402
 
@@ -138,21 +139,47 @@ def dislikes() -> str:
 
 def felt() -> str:
     """Return a Markdown table of what one dislike does to a list of SSF, as the audit finds it."""
+    columns = {
+        "similar items that leave the list": "prevented",
+        "left of that after 50 other likes": "left_likes_50",
+        "others that leave": "far_lost",
+        "undone to the bit": "exact",
+    }
+    rows = [
+        [title, f"{audit['settings']['dislike_strength']:g}", *_shares(audit, columns.values())]
+        for title, audit in _audits()
+        if audit["model"] == "SSF"
+    ]
+    return _markdown(["data", "strength", *columns], rows)
+
+
+def audits() -> str:
+    """Return a Markdown table of what dislikes do to the lists of all audited models."""
+    columns = {
+        "prevented by 1": "prevented",
+        "by 3": "prevented_3",
+        "similar fall": "falling",
+        "left after 50 likes": "left_likes_50",
+        "after a like of the kind ↓": "left_liked_again",
+        "others lost ↓": "far_lost",
+    }
     rows = []
+    for title, audit in _audits():
+        start = [title, display_name(audit["model"]), f"{audit['settings']['dislike_strength']:g}"]
+        rows.append([*start, f"{audit['test']['ndcg@20']:.4f}", *_shares(audit, columns.values())])
+    return _markdown(["data", "model", "strength", "NDCG@20", *columns], rows)
+
+
+def _audits() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the title of each audited data set and what was found of each model."""
     for data, title in {**SECTIONS, "ml-100k-signed": "MovieLens 100K"}.items():
-        lines = (CURVES / f"respond-{data}.jsonl").read_text(encoding="utf-8").splitlines()
-        (row,) = (each for each in map(json.loads, lines) if each["model"] == "SSF")
-        found = row["summary"]
-        shares = (found["prevented"], found["left_likes_50"], found["far_lost"], found["exact"])
-        cells = [NOT_RUN if each is None else f"{each:.0%}" for each in shares]
-        rows.append([title, f"{row['settings']['dislike_strength']:g}", *cells])
-    headers = (
-        "similar items that leave the list",
-        "left of that after 50 other likes",
-        "others that leave",
-        "undone to the bit",
-    )
-    return _markdown(["data", "strength", *headers], rows)
+        for line in (CURVES / f"respond-{data}.jsonl").read_text(encoding="utf-8").splitlines():
+            yield title, json.loads(line)
+
+
+def _shares(audit: dict[str, Any], names: Iterable[str]) -> list[str]:
+    found = [audit["summary"][name] for name in names]
+    return [NOT_RUN if each is None else f"{each:.0%}" for each in found]
 
 
 def _markdown(headers: list[str], rows: list[list[str]]) -> str:

@@ -95,17 +95,14 @@ def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
         return best - abs(best) * (steep * s.dislike_strength + steeper * abs(s.dislike_aversion - 0.25))
 
     found = spent(value, price)
-    least = best - price * abs(best)
-    if (
-        steep * STRENGTHS[-1] > price and price and abs(best) > 1e-6
-    ):  # a dislike lifts nothing near it, whatever it costs
-        assert found.dislike_strength == STRENGTHS[-1]
-        least = best - abs(best) * (steep * STRENGTHS[-1] + price / 2)
+    # a dislike lifts nothing near it, which the least strength takes: with a price that is not counted
+    allowed = price + (steep * STRENGTHS[-1] if price else 0.0)
+    least = best - abs(best) * allowed
     assert value(found) >= least - 1e-9
     assert found.dislike_strength in (*STRENGTHS, *([] if price else [0.0]))
     assert found.dislike_aversion in (0.25, *AVERSIONS)
     stronger = [each for each in STRENGTHS if each > found.dislike_strength]
-    assert all(steep * each > price - 1e-9 for each in stronger) or abs(best) < 1e-6
+    assert all(steep * each > allowed - 1e-9 for each in stronger) or abs(best) < 1e-6
     more = next((each for each in AVERSIONS if each > found.dislike_aversion), None)
     if more is not None and abs(best) > 1e-6:
         assert best - abs(best) * (steep * found.dislike_strength + steeper * (more - 0.25)) < least + 1e-9
@@ -127,7 +124,7 @@ def test_where_a_dislike_lowers_nothing_near_to_it_one_line_says_so(caplog: pyte
     with caplog.at_level(logging.WARNING):
         found = spent(costly, 0.0, start=FilterSettings())
         spent(lambda s: 0.5 - s.dislike_strength, 0.0)  # the aversion costs nothing
-        assert spent(costly, 0.01, start=FilterSettings()).dislike_strength == STRENGTHS[-1]
+        assert spent(costly, 0.001, start=FilterSettings()).dislike_strength == STRENGTHS[-1]
         spent(costly, 0.0, start=FilterSettings(dislike_strength=0.0), fixed={"dislike_strength"})
     assert (found.dislike_strength, found.dislike_aversion) == (0, 0)
     both, strength = (record.message for record in caplog.records)
@@ -148,9 +145,10 @@ def test_a_fit_spends_its_price_on_fewer_disliked_items(prepare_model: Callable[
         assert part is not None
         at = model._at(part)
         settings = model.settings
-        value, plain = (float(part.values([at(each)]).mean()) for each in (settings, before))
-        chosen[price] = settings.dislike_strength + settings.dislike_aversion, value / plain
+        weakest = replace(before, dislike_strength=STRENGTHS[-1])
+        value, plain, start = (float(part.values([at(each)]).mean()) for each in (settings, before, weakest))
+        chosen[price] = settings.dislike_strength + settings.dislike_aversion, (value - min(plain, start)) / plain
     least, middle, strongest = (each for each, _ in chosen.values())
     assert least <= middle <= strongest
     assert strongest > least
-    assert chosen[0.05][1] >= 0.95 - 1e-6
+    assert chosen[0.05][1] >= -0.05 - 1e-6
