@@ -56,7 +56,7 @@ PART_RANK, PART_PASSES = 128, 2
 """How many singular vectors are looked at there, and passes from one decomposition to the next; all, and half, else."""
 PASSES = 2
 """Times that all are gone through; more is no better on users that the search does not see."""
-STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.12, 0.1, 0.05)
+STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.12, 0.1, 0.08, 0.065, 0.05)
 """What is tried of the personal verdict's strength, the strongest first."""
 AVERSIONS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 """What is tried of the dislike aversion above the one that is best."""
