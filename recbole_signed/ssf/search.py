@@ -58,7 +58,7 @@ PASSES = 2
 """Times that all are gone through; more is no better on users that the search does not see."""
 STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.12, 0.1, 0.08, 0.065, 0.05)
 """What is tried of the personal verdict's strength, the strongest first."""
-AVERSIONS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+AVERSIONS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """What is tried of the dislike aversion above the one that is best."""
 CELLS = 100_000_000
 """Scores of all users of a validation that is chosen on, about."""
