@@ -69,7 +69,7 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
-    from recbole_signed.live.serve import run_service, start
+    from recbole_signed.live.serve import start
     from recbole_signed.live.serve.settings import ServeSettings
     from recbole_signed.plugin.assignments import parse_assignments
 
@@ -123,7 +123,9 @@ def serve(
         ready = None if parent else lambda at: start.announce(at, guarded)
         start.run_replica(state, host, port, given, ready, writer, parent, metrics)
     else:
-        run_service(state, host, port, given, lambda at: start.announce(at, guarded), workers=workers, config=config)
+        start.run_service(
+            state, host, port, given, lambda at: start.announce(at, guarded), workers=workers, config=config
+        )
 
 
 def _raw_options(

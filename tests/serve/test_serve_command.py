@@ -456,7 +456,7 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
     rows = "".join(f"{user},{item},{rating}\n" for user, item, rating in RATINGS)
     (tmp_path / "ratings.csv").write_text(f"who,movieId,rating\n{rows}")
     (tmp_path / "items.csv").write_text("movieId,name,genre\n" + "".join(f"{i},Film {i},g{i % 2}\n" for i in range(14)))
-    monkeypatch.setattr("recbole_signed.live.serve.run_service", lambda *_, **__: None)
+    monkeypatch.setattr("recbole_signed.live.serve.start.run_service", lambda *_, **__: None)
     monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)
     words = ["serve", "--init", "SSF", "--input", "ratings.csv", "--items", "items.csv", "--state", "state"]
     more = ["user=who", "item=movieId", "like=rating >= 4", "dislike=rating <= 2", "auto=False", "rank=4"]
@@ -491,7 +491,7 @@ def test_a_first_state_begins_with_a_saved_model(
     data = recbole_signed.from_frame(frame, like="rating >= 4", dislike="rating <= 2", items=items)
     fitted = recbole_signed.fit("SSF", data, auto=False, rank=4)
     fitted.save("model.rs")
-    monkeypatch.setattr("recbole_signed.live.serve.run_service", lambda *_, **__: None)
+    monkeypatch.setattr("recbole_signed.live.serve.start.run_service", lambda *_, **__: None)
     status, _, err = outcome(capsys, "serve", "--model", "model.rs", "--state", "state")
     assert status == 0, err
     with contextlib.closing(OnlineRecommender.open("state")) as live:
