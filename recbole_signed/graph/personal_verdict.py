@@ -7,9 +7,9 @@ A model reads a dislike as a sign of what its user comes across, so that items n
 
 over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` where a
 score tells nothing: 0 of an exposure, what an item has without the user's taste in a model of order, else the middle of
-the user's scores. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the :data:`NEAR` items with
-the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a like: nor any but a
-dislike); 0 else. A dislike of what would not have been shown tells little of what is:
+the user's scores without the last run. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
+:data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a
+like: nor any but a dislike); 0 else. A dislike of what would not have been shown tells little of what is:
 :math:`\sigma_{di} = (\frac32 (b_d - m_d) / (b_i - m_i))^2`, from :data:`LEAST_STOOD` to 1, without the last run. The
 strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a
 like has ended, at least :data:`FLOOR`, which a dislike without a time has.

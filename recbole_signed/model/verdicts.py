@@ -173,6 +173,11 @@ class PersonalVerdicts:
         held_back = verdicts.held_back(self.leads)
         return without(own, verdicts, held_back), verdicts.item[held_back]
 
+    def before_last_run(self, numbers: IntArray) -> SignedGraph:
+        """Return the edges of users without the dislikes that are later than all likes."""
+        verdicts = self.verdicts(numbers)
+        return without(self._graph.rows(numbers), verdicts, verdicts.last_run)
+
     def likers(self, item: int) -> IntArray:
         """Return the users that like an item."""
         return self._likers[[item]].indices.astype(np.int64)
@@ -334,7 +339,8 @@ class RateWeighted:
                 # what is made beforehand is the same with and without some dislikes
                 return own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])]
 
-            middle = self._personal.middle(scores)
+            # without the last run: another dislike in it must not move what an earlier one makes items fall from
+            middle = self._personal.middle(scores_of(self._personal.before_last_run(users), users))
             scores = self._personal.judged(users, scores_of, middle, self.dislike_strength)
         return scores.view(found.shape)
 

@@ -1,7 +1,8 @@
 """What users are ranked by: the scores of any learner with the personal verdict of the users in them.
 
 The formula is that of :mod:`recbole_signed.graph.personal_verdict`, of the edges as they are. What an item has without
-the user's taste is, where the learner does not tell, the median of the user's scores over some of the items.
+the user's taste is, where the learner does not tell, the median of what the user's edges but the last run give some of
+the items.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Judged:
             np.minimum(np.minimum(own[pairs], before[pairs]), calm[pairs]),
             before[pairs],
             before[fallen.user[fallen.pair], fallen.dislike],
-            lambda sample: own[:, sample],
+            lambda sample: before[:, sample],
         )
         own[fallen.user, fallen.item] = fallen.lowered(heights, self.learner.dislike_strength)
         return found
@@ -123,7 +124,7 @@ class Judged:
 
         def scores_of(sample: IntArray) -> np.ndarray:
             items = np.tile(sample, (len(self.users), 1))
-            return np.asarray(self.learner.pair_scores(self.edges, self.users, items))
+            return np.asarray(self.learner.pair_scores(self.before, self.users, items))
 
         lowest = before
         for edges in {self.edges, self.calm} - {self.before}:
