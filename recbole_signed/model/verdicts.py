@@ -344,6 +344,13 @@ class RateWeighted:
             scores = self._personal.judged(users, scores_of, middle, self.dislike_strength)
         return scores.view(found.shape)
 
+    def lowered_for(self, users: IntArray, scores: torch.Tensor) -> torch.Tensor:
+        """Return scores ``[n_users, n_items]`` that are the same for all users, lower near to what these dislike."""
+        if self._personal is None:
+            return scores
+        middle = self._personal.middle(scores)
+        return self._personal.judged(users, lambda _, some: scores[: len(some)].clone(), middle, self.dislike_strength)
+
     def _scores_of_pairs(self, interaction: Any) -> torch.Tensor:
         """Return the scores of all items, ``[n_users, n_items]``, a user at a time."""
         items = torch.arange(len(self.relative_rates), device=self.device)  # type: ignore[attr-defined]
