@@ -136,7 +136,8 @@ class Recommender:
         a user without edges: SSF, SSF-L and SSF-T their own scores, by the features of the user where they use these,
         other models the items by their number of likes, times the like rate to the power of a ``dislike_aversion`` that
         they were fitted with. So does a user of whose edges the model reads none, such as one who has only viewed
-        items, or only disliked some where the model reads likes alone.
+        items, or only disliked some where the model reads likes alone: what is near to these is lower if the model was
+        fitted with ``dislike_strength``.
 
         Args:
             users: a raw id, or a list, array or series of them.
@@ -251,13 +252,16 @@ class Recommender:
         """Return the scores of all items, float32 ``[n_users, n_items]`` on the CPU, which the caller may change."""
         if hasattr(model, "fold_in"):  # without an edge the features of a user are asked, where it has any
             return self._model_scores(model, users)
-        popularity = self._popularity
-        scores = popularity.expand(len(users), -1).clone()
+        scores = self._popularity.expand(len(users), -1).clone()
         known = known & self._asked[users]
         if known.any():
             found = self._model_scores(model, users[known])
             tells = found[:, 1:].amin(dim=1) != found[:, 1:].amax(dim=1)  # such as of one with items that no other has
-            scores[torch.from_numpy(known)] = torch.where(tells[:, None], found, popularity)
+            known[known] = tells.numpy()
+            scores[torch.from_numpy(known)] = found[tells]
+        if isinstance(model, RateWeighted):
+            others = torch.from_numpy(~known)
+            scores[others] = model.lowered_for(users[~known], scores[others])
         return scores
 
     @cached_property

@@ -7,9 +7,9 @@ A model reads a dislike as a sign of what its user comes across, so that items n
 
 over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` where a
 score tells nothing: 0 of an exposure, what an item has without the user's taste in a model of order, else the middle of
-the user's scores. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the :data:`NEAR` items with
-the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a like: nor any but a
-dislike); 0 else. A dislike of what would not have been shown tells little of what is:
+the user's scores without the last run. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
+:data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a
+like: nor any but a dislike); 0 else. A dislike of what would not have been shown tells little of what is:
 :math:`\sigma_{di} = (\frac32 (b_d - m_d) / (b_i - m_i))^2`, from :data:`LEAST_STOOD` to 1, without the last run. The
 strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a
 like has ended, at least :data:`FLOOR`, which a dislike without a time has.
@@ -17,7 +17,7 @@ like has ended, at least :data:`FLOOR`, which a dislike without a time has.
 The score b is that of the edges without the newest verdict, where that is a dislike. Of the last run, the dislikes that
 are later than all likes, the first enters b with the second (in a model of order at once), the others with the next
 like. An item near a dislike has at most the scores that it has without the run, and without all dislikes of a known
-time that act, so that none lifts it, now or after other verdicts.
+time, those that are too old to act among them: none lifts it above these, now or after other verdicts.
 
 References: dislikes as input and label (arXiv 2308.12256).
 """
@@ -132,9 +132,9 @@ class Verdicts:
         return np.where(np.where(open_, newer[0] < LONGEST_RUN, ~self.like & (newer[1] < NEWEST)), found, 0.0)
 
     @cached_property
-    def acting(self) -> npt.NDArray[np.bool_]:
-        """Which events are dislikes of a known time that act, or of the last run."""
-        return self.last_run | (self.timed & (self.strengths > 0))
+    def timed_dislikes(self) -> npt.NDArray[np.bool_]:
+        """Which events are dislikes of a known time, also those that are too old to act."""
+        return ~self.like & self.timed
 
     @property
     def protecting(self) -> npt.NDArray[np.bool_]:

@@ -173,6 +173,11 @@ class PersonalVerdicts:
         held_back = verdicts.held_back(self.leads)
         return without(own, verdicts, held_back), verdicts.item[held_back]
 
+    def before_last_run(self, numbers: IntArray) -> SignedGraph:
+        """Return the edges of users without the dislikes that are later than all likes."""
+        verdicts = self.verdicts(numbers)
+        return without(self._graph.rows(numbers), verdicts, verdicts.last_run)
+
     def likers(self, item: int) -> IntArray:
         """Return the users that like an item."""
         return self._likers[[item]].indices.astype(np.int64)
@@ -209,7 +214,7 @@ class PersonalVerdicts:
         pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
         neutral = neutral.expand_as(scores)
         own, of_dislikes = at(scores, *pairs), at(scores, *dislikes)
-        run, acting = verdicts.last_run, verdicts.acting
+        run, timed = verdicts.last_run, verdicts.timed_dislikes
 
         def again_without(
             left_out: npt.NDArray[np.bool_], differs: npt.NDArray[np.bool_], *found: tuple[Any, IntArray, IntArray]
@@ -223,7 +228,7 @@ class PersonalVerdicts:
             return [_replaced(*each, again, before) for each in found]
 
         alone, of_dislikes = again_without(run, run & ~held_back, (own, *pairs), (of_dislikes, *dislikes))
-        (calm,) = again_without(acting, acting & ~run, (alone, *pairs))
+        (calm,) = again_without(timed, timed & ~run, (alone, *pairs))
         lowest = np.minimum(np.minimum(own, alone), calm)
         return scores, fallen, Heights(lowest, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
 
@@ -334,9 +339,17 @@ class RateWeighted:
                 # what is made beforehand is the same with and without some dislikes
                 return own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])]
 
-            middle = self._personal.middle(scores)
+            # without the last run: another dislike in it must not move what an earlier one makes items fall from
+            middle = self._personal.middle(scores_of(self._personal.before_last_run(users), users))
             scores = self._personal.judged(users, scores_of, middle, self.dislike_strength)
         return scores.view(found.shape)
+
+    def lowered_for(self, users: IntArray, scores: torch.Tensor) -> torch.Tensor:
+        """Return scores ``[n_users, n_items]`` that are the same for all users, lower near to what these dislike."""
+        if self._personal is None:
+            return scores
+        middle = self._personal.middle(scores)
+        return self._personal.judged(users, lambda _, some: scores[: len(some)].clone(), middle, self.dislike_strength)
 
     def _scores_of_pairs(self, interaction: Any) -> torch.Tensor:
         """Return the scores of all items, ``[n_users, n_items]``, a user at a time."""

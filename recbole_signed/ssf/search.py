@@ -353,8 +353,8 @@ def spend(
 ) -> FilterSettings:
     """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without."""
     # the personal verdict comes first, where timed dislikes tell what a new one costs, and the aversion has the rest;
-    # that a dislike lifts nothing near it, as the least of STRENGTHS does, is not counted, unless there is no price; a
-    # metric that counts dislikes has chosen, and nothing is spent
+    # with any price a dislike lifts nothing near it, as the least of STRENGTHS sees to, whatever that costs: below it half
+    # of the price may be spent; a metric that counts dislikes has chosen, and nothing is spent
 
     def value(**changes: Any) -> float:
         return float(validation.values([at(replace(start, **changes))]).mean())
@@ -363,7 +363,7 @@ def spend(
     least = best - price * abs(best)
     if timed and "dislike_strength" not in fixed:
         values = validation.values([at(replace(start, dislike_strength=each)) for each in STRENGTHS]).mean(axis=1)
-        least -= max(0.0, best - float(values[-1])) if price else 0.0
+        least = min(least, float(values[-1]) - 0.5 * price * abs(best)) if price else least
         strength = next((each for each, found in zip(STRENGTHS, values, strict=True) if found >= least), 0.0)
     if "dislike_aversion" not in fixed and not validation.gamma:
         stronger = [each for each in AVERSIONS if each > start.dislike_aversion]

@@ -312,7 +312,7 @@ class SSF(TrainingFreeRecommender):
         Raises:
             UsageError: an id is not one of the data set's.
         """
-        likes, dislikes = list(likes), list(dislikes)
+        likes, dislikes = list(likes), list(dict.fromkeys(reversed(list(dislikes))))[::-1]  # the last of equal ones
         with torch.no_grad():
             user = self._one_user(likes, dislikes)
             if self._judging is None:

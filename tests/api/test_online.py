@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import recbole_signed as rs
@@ -29,6 +30,25 @@ def test_a_fitted_model_goes_on_with_its_own_lists(model: str, data: Any, tmp_pa
                 assert [item for item, _ in mine] == fitted.recommend(user, k=8)["item"].to_list()
     with contextlib.closing(OnlineRecommender.open(tmp_path / "state")) as again:
         assert again.recommend("user 8", k=8) == mine
+
+
+@pytest.mark.parametrize("model", ["SignedEASE", "Pop"])
+def test_who_has_dislikes_alone_gets_popular_items_lowered_near_these(
+    model: str, frame: pl.DataFrame, tmp_path: Path
+) -> None:
+    """The fitted model gave plain popularity, and its lists were not those of the live one."""
+    for user, item in (("one", 103), ("another", 106)):
+        row = {"who": user, "what": item, "rating": 1.0, "when": 1_600_900_001}
+        frame = pl.concat([frame, pl.DataFrame([row], schema=frame.schema)])
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", time="when")
+    fitted = rs.fit(model, data, valid=0, dislike_strength=1.0)
+    with contextlib.closing(fitted.online(tmp_path / "state")) as live:
+        for user in ("one", "another"):
+            mine = fitted.recommend(user, k=30)
+            wanted = live.recommend(user, k=30)
+            assert mine["item"].to_list() == [item for item, _ in wanted]
+            assert mine["score"].to_list() == pytest.approx([score for _, score in wanted], rel=1e-5)
+            assert fitted.recommend(user, k=30, dislike_strength=0)["score"].to_list() != mine["score"].to_list()
 
 
 def test_one_event_changes_the_list_of_a_fitted_model(ssf: Any, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from recbole_signed.graph.personal_verdict import LEAST_STOOD, STOOD
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, UNLIKE
 from recbole_signed.live.learners import base, make_learner
+from recbole_signed.live.learners.asked import OwnEdges
 from recbole_signed.live.learners.base import Neighbours
 from recbole_signed.live.learners.ease import EaseLearner
 from recbole_signed.live.learners.ranking import Judged, best_items, ranked_scores
@@ -26,6 +27,7 @@ from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLear
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.learners.ssf.live_items import STALE, LiveCounters
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
+from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.ssf import FilterSettings
 from recbole_signed.ssf.item_counters import ExpectedCounts
 from recbole_signed.ssf.learned_items import LearnedSettings
@@ -64,8 +66,8 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     before = learner.scores(without.edges, user)[0].double()
     row = stream.edges.of_user(17).verdicts
     events = zip(row.timestamp.tolist(), row.ids.tolist(), (row.kind == LIKE).tolist(), strict=True)
-    acting = {event[1] for event in Person(list(events), set()).acting()} - {item}
-    streams.follow(copy.deepcopy(learner), without, [[(17, other, UNDISLIKE) for other in acting]])
+    timed = {event[1] for event in Person(list(events), set()).timed_dislikes()} - {item}
+    streams.follow(copy.deepcopy(learner), without, [[(17, other, UNDISLIKE) for other in timed]])
     calm = learner.scores(without.edges, user)[0].double()
     neutral = learner.without_taste(np.arange(len(found)))
     if neutral is None:
@@ -101,6 +103,42 @@ def test_a_dislike_raises_nothing_near_it_after_other_likes_either(learner: Any)
         assert (ranked[1] <= ranked[0] + 1e-6)[near].all()  # of a solution for other users beside it
         raised += int((ranked[1] > ranked[0]).sum())
     assert raised > 100 or learner.name not in ("SSF", "SSF-L", "SSF-T")  # it is read as such a sign elsewhere
+
+
+def test_another_dislike_in_a_row_raises_nothing_near_it(learner: Any) -> None:
+    """It was in the middle of the user's scores, so that what an earlier one kept down rose with that."""
+    edges = streams.large_stream().edges
+    for user in range(1, 60):
+        row, before = edges.of_user(user), None
+        new = np.random.default_rng(user).permutation(np.setdiff1d(np.arange(1, edges.n_items), row.ids))
+        for number in range(4):
+            ids = np.append(row.ids, new[:number])
+            order, times = np.argsort(ids), np.append(row.timestamp, 1_000_000 + np.arange(number))
+            kinds = np.append(row.kind, np.full(number, DISLIKE)).astype(np.int8)
+            own = OwnEdges.of(edges, user, Rows.one(ids[order], kinds[order], times[order]))
+            ranked = ranked_scores(learner, own, np.array([user]))[0]
+            if before is not None:
+                fallen = Judged(learner, own, np.array([user])).fallen
+                near = fallen.item[fallen.pair[fallen.dislike == new[number - 1]]]
+                assert len(near) > 5
+                assert (ranked <= before + 1e-5)[near].all()
+            before = ranked
+
+
+def test_a_dislike_that_is_too_old_to_act_raises_nothing_near_newer_ones(learner: Any) -> None:
+    """It was among those that the scores are compared without only as long as it acted."""
+    edges, rng, compared = streams.large_stream().edges, np.random.default_rng(0), 0
+    for user in range(1, 60):
+        ids = rng.permutation(np.arange(1, edges.n_items, dtype=np.int32))[:24]
+        order, times = np.argsort(ids), np.arange(1, 25)
+        kinds = np.where(times % 2 == 0, LIKE, DISLIKE).astype(np.int8)
+        rows = Rows.one(ids[order], kinds[order], times[order])
+        own, likes = (OwnEdges.of(edges, user, each) for each in (rows, rows.where(rows.kind == LIKE)))
+        near = Judged(learner, own, np.array([user])).fallen.item
+        ranked, most = ranked_scores(learner, own, np.array([user]))[0], learner.scores(likes, np.array([user]))[0]
+        assert (ranked <= most + 1e-5)[near].all()
+        compared += len(near)
+    assert compared > 500
 
 
 def test_items_without_edges_are_no_part_of_the_middle(learner: Any) -> None:

@@ -29,3 +29,12 @@ def test_a_dislike_raises_nothing_near_it_and_moves_nothing_else(name: str, prep
         assert torch.equal(ranked[3], ranked[0])
         lowered += int((ranked[1] < ranked[0])[near[0]].sum())
     assert lowered > 50
+
+
+def test_a_repeated_dislike_counts_once_where_it_is_last(prepare_model: Callable[..., Any]) -> None:
+    """What is held back is named by its item, so that an earlier one of the same item was, too."""
+    model, *_ = prepare_model("SSF", auto=False)
+    model.fit()
+    found = model.fold_in([1, 2, 5], [3, 4, 3])
+    torch.testing.assert_close(found, model.fold_in([1, 2, 5], [4, 3]), rtol=0, atol=0)
+    assert not torch.equal(found, model.fold_in([1, 2, 5], [3]))

@@ -95,8 +95,8 @@ def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
         return best - abs(best) * (steep * s.dislike_strength + steeper * abs(s.dislike_aversion - 0.25))
 
     found = spent(value, price)
-    # a dislike lifts nothing near it, which the least strength takes: with a price that is not counted
-    allowed = price + (steep * STRENGTHS[-1] if price else 0.0)
+    # a dislike lifts nothing near it, which the least strength takes: with a price, half of it may be spent below that
+    allowed = max(price, steep * STRENGTHS[-1] + price / 2) if price else 0.0
     least = best - abs(best) * allowed
     assert value(found) >= least - 1e-9
     assert found.dislike_strength in (*STRENGTHS, *([] if price else [0.0]))
@@ -110,7 +110,7 @@ def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
 
 def test_what_is_given_or_not_measurable_stays(caplog: pytest.LogCaptureFixture) -> None:
     free = lambda s: 0.5  # noqa: E731
-    assert spent(free, 0.01) == FilterSettings(dislike_aversion=4.0, dislike_strength=1.0)
+    assert spent(free, 0.01) == FilterSettings(dislike_aversion=AVERSIONS[-1], dislike_strength=1.0)
     start = FilterSettings(dislike_strength=0.3)
     assert spent(free, 0.01, start=start, timed=False).dislike_strength == 0.3
     assert spent(free, 0.01, start=start, fixed={"dislike_strength"}).dislike_strength == 0.3
@@ -147,8 +147,9 @@ def test_a_fit_spends_its_price_on_fewer_disliked_items(prepare_model: Callable[
         settings = model.settings
         weakest = replace(before, dislike_strength=STRENGTHS[-1])
         value, plain, start = (float(part.values([at(each)]).mean()) for each in (settings, before, weakest))
-        chosen[price] = settings.dislike_strength + settings.dislike_aversion, (value - min(plain, start)) / plain
+        least = min(plain - price * plain, start - price / 2 * plain)
+        chosen[price] = settings.dislike_strength + settings.dislike_aversion, value - least
     least, middle, strongest = (each for each, _ in chosen.values())
     assert least <= middle <= strongest
     assert strongest > least
-    assert chosen[0.05][1] >= -0.05 - 1e-6
+    assert chosen[0.05][1] >= -1e-6

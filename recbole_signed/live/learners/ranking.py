@@ -1,7 +1,8 @@
 """What users are ranked by: the scores of any learner with the personal verdict of the users in them.
 
 The formula is that of :mod:`recbole_signed.graph.personal_verdict`, of the edges as they are. What an item has without
-the user's taste is, where the learner does not tell, the median of the user's scores over some of the items.
+the user's taste is, where the learner does not tell, the median of what the user's edges but the last run give some of
+the items.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Judged:
 
     def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
         self.learner, self.users, self.state, self.edges = learner, users, edges, edges
-        # calm: without all dislikes of a known time that act; before: without the last run
+        # calm: without all dislikes of a known time; before: without the last run
         self.fallen, self.before, self.calm = Demotions.none(), edges, edges
         self.left_out: IntArray = np.zeros(0, dtype=np.int64)
         if not learner.dislike_strength:
@@ -80,8 +81,8 @@ class Judged:
         if not np.array_equal(held_back, verdicts.last_run):
             self.before = self._without(owner, rows, verdicts, verdicts.last_run)
         self.calm = self.before
-        if not np.array_equal(verdicts.last_run, verdicts.acting):
-            self.calm = self._without(owner, rows, verdicts, verdicts.acting)
+        if not np.array_equal(verdicts.last_run, verdicts.timed_dislikes):
+            self.calm = self._without(owner, rows, verdicts, verdicts.timed_dislikes)
 
     def _without(self, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
@@ -108,7 +109,7 @@ class Judged:
             np.minimum(np.minimum(own[pairs], before[pairs]), calm[pairs]),
             before[pairs],
             before[fallen.user[fallen.pair], fallen.dislike],
-            lambda sample: own[:, sample],
+            lambda sample: before[:, sample],
         )
         own[fallen.user, fallen.item] = fallen.lowered(heights, self.learner.dislike_strength)
         return found
@@ -123,7 +124,7 @@ class Judged:
 
         def scores_of(sample: IntArray) -> np.ndarray:
             items = np.tile(sample, (len(self.users), 1))
-            return np.asarray(self.learner.pair_scores(self.edges, self.users, items))
+            return np.asarray(self.learner.pair_scores(self.before, self.users, items))
 
         lowest = before
         for edges in {self.edges, self.calm} - {self.before}:
