@@ -353,8 +353,9 @@ def spend(
 ) -> FilterSettings:
     """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without."""
     # the personal verdict comes first, where timed dislikes tell what a new one costs, and the aversion has the rest;
-    # with any price a dislike lifts nothing near it, as the least of STRENGTHS sees to, whatever that costs: below it half
-    # of the price may be spent; a metric that counts dislikes has chosen, and nothing is spent
+    # with any price a dislike lifts nothing near it, whatever that costs: the strength is at least the last of
+    # STRENGTHS, and half of the price may be spent below that; a metric that counts dislikes has chosen, and nothing is
+    # spent
 
     def value(**changes: Any) -> float:
         return float(validation.values([at(replace(start, **changes))]).mean())
