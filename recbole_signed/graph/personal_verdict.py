@@ -17,7 +17,7 @@ like has ended, at least :data:`FLOOR`, which a dislike without a time has.
 The score b is that of the edges without the newest verdict, where that is a dislike. Of the last run, the dislikes that
 are later than all likes, the first enters b with the second (in a model of order at once), the others with the next
 like. An item near a dislike has at most the scores that it has without the run, and without all dislikes of a known
-time, those that are too old to act among them: none lifts it above these, now or after other verdicts.
+time that act, so that none lifts it, now or after other verdicts.
 
 References: dislikes as input and label (arXiv 2308.12256).
 """
@@ -132,9 +132,9 @@ class Verdicts:
         return np.where(np.where(open_, newer[0] < LONGEST_RUN, ~self.like & (newer[1] < NEWEST)), found, 0.0)
 
     @cached_property
-    def timed_dislikes(self) -> npt.NDArray[np.bool_]:
-        """Which events are dislikes of a known time, also those that are too old to act."""
-        return ~self.like & self.timed
+    def acting(self) -> npt.NDArray[np.bool_]:
+        """Which events are dislikes of a known time that act, or of the last run."""
+        return self.last_run | (self.timed & (self.strengths > 0))
 
     @property
     def protecting(self) -> npt.NDArray[np.bool_]:

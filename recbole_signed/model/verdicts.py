@@ -214,7 +214,7 @@ class PersonalVerdicts:
         pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
         neutral = neutral.expand_as(scores)
         own, of_dislikes = at(scores, *pairs), at(scores, *dislikes)
-        run, timed = verdicts.last_run, verdicts.timed_dislikes
+        run, acting = verdicts.last_run, verdicts.acting
 
         def again_without(
             left_out: npt.NDArray[np.bool_], differs: npt.NDArray[np.bool_], *found: tuple[Any, IntArray, IntArray]
@@ -228,7 +228,7 @@ class PersonalVerdicts:
             return [_replaced(*each, again, before) for each in found]
 
         alone, of_dislikes = again_without(run, run & ~held_back, (own, *pairs), (of_dislikes, *dislikes))
-        (calm,) = again_without(timed, timed & ~run, (alone, *pairs))
+        (calm,) = again_without(acting, acting & ~run, (alone, *pairs))
         lowest = np.minimum(np.minimum(own, alone), calm)
         return scores, fallen, Heights(lowest, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
 

@@ -68,8 +68,7 @@ def test_verdicts_are_those_of_loops(people: list[Person]) -> None:
     assert list(zip(found.user.tolist(), found.item.tolist(), found.like.tolist(), strict=True)) == [
         (user, item, like) for user, _, item, like in order
     ]
-    runs, timed = [each.last_run for each in people], [each.timed_dislikes() for each in people]
-    for name, of in (("last_run", runs), ("timed_dislikes", timed)):
+    for name, of in (("last_run", [each.last_run for each in people]), ("acting", [each.acting() for each in people])):
         marked = {(user, *event) for user, each in enumerate(of) for event in each}
         assert [row in marked for row in order] == getattr(found, name).tolist()
     for leads in (False, True):

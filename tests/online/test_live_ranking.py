@@ -66,8 +66,8 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     before = learner.scores(without.edges, user)[0].double()
     row = stream.edges.of_user(17).verdicts
     events = zip(row.timestamp.tolist(), row.ids.tolist(), (row.kind == LIKE).tolist(), strict=True)
-    timed = {event[1] for event in Person(list(events), set()).timed_dislikes()} - {item}
-    streams.follow(copy.deepcopy(learner), without, [[(17, other, UNDISLIKE) for other in timed]])
+    acting = {event[1] for event in Person(list(events), set()).acting()} - {item}
+    streams.follow(copy.deepcopy(learner), without, [[(17, other, UNDISLIKE) for other in acting]])
     calm = learner.scores(without.edges, user)[0].double()
     neutral = learner.without_taste(np.arange(len(found)))
     if neutral is None:
@@ -123,22 +123,6 @@ def test_another_dislike_in_a_row_raises_nothing_near_it(learner: Any) -> None:
                 assert len(near) > 5
                 assert (ranked <= before + 1e-5)[near].all()
             before = ranked
-
-
-def test_a_dislike_that_is_too_old_to_act_raises_nothing_near_newer_ones(learner: Any) -> None:
-    """It was among those that the scores are compared without only as long as it acted."""
-    edges, rng, compared = streams.large_stream().edges, np.random.default_rng(0), 0
-    for user in range(1, 60):
-        ids = rng.permutation(np.arange(1, edges.n_items, dtype=np.int32))[:24]
-        order, times = np.argsort(ids), np.arange(1, 25)
-        kinds = np.where(times % 2 == 0, LIKE, DISLIKE).astype(np.int8)
-        rows = Rows.one(ids[order], kinds[order], times[order])
-        own, likes = (OwnEdges.of(edges, user, each) for each in (rows, rows.where(rows.kind == LIKE)))
-        near = Judged(learner, own, np.array([user])).fallen.item
-        ranked, most = ranked_scores(learner, own, np.array([user]))[0], learner.scores(likes, np.array([user]))[0]
-        assert (ranked <= most + 1e-5)[near].all()
-        compared += len(near)
-    assert compared > 500
 
 
 def test_items_without_edges_are_no_part_of_the_middle(learner: Any) -> None:

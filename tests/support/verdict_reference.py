@@ -65,9 +65,9 @@ class Person:
             found[event] = fade if event[0] else constants.FLOOR
         return found
 
-    def timed_dislikes(self) -> list[Event]:
-        """The dislikes of a known time."""
-        return [event for event in self.events if event[0] and not event[2]]
+    def acting(self) -> list[Event]:
+        """The dislikes of a known time that act, and the last run."""
+        return [*self.last_run, *(event for event in self.strengths() if event[0])]
 
     def protecting(self) -> list[Event]:
         return [event for event in reversed(self.ordered) if event[2]][: constants.NEWEST]
@@ -110,7 +110,7 @@ def ranked(
     leads: bool = False,
 ) -> np.ndarray:
     """Return what a user is ranked by, from what a model scores for any verdicts of the user."""
-    left_out = user.held_back(leads), user.last_run, user.timed_dislikes()
+    left_out = user.held_back(leads), user.last_run, user.acting()
     score, alone, calm = (scores_of([event for event in user.events if event not in left]) for left in left_out)
     found, height = score.copy(), alone - neutral
     for item, pulled in pulls(people, user, len(score)).items():

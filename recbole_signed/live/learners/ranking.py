@@ -56,7 +56,7 @@ class Judged:
 
     def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
         self.learner, self.users, self.state, self.edges = learner, users, edges, edges
-        # calm: without all dislikes of a known time; before: without the last run
+        # calm: without all dislikes of a known time that act; before: without the last run
         self.fallen, self.before, self.calm = Demotions.none(), edges, edges
         self.left_out: IntArray = np.zeros(0, dtype=np.int64)
         if not learner.dislike_strength:
@@ -81,8 +81,8 @@ class Judged:
         if not np.array_equal(held_back, verdicts.last_run):
             self.before = self._without(owner, rows, verdicts, verdicts.last_run)
         self.calm = self.before
-        if not np.array_equal(verdicts.last_run, verdicts.timed_dislikes):
-            self.calm = self._without(owner, rows, verdicts, verdicts.timed_dislikes)
+        if not np.array_equal(verdicts.last_run, verdicts.acting):
+            self.calm = self._without(owner, rows, verdicts, verdicts.acting)
 
     def _without(self, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
