@@ -132,6 +132,7 @@ def test_early_stopping_keeps_the_epoch_that_is_best_by_it(toy: str) -> None:
 def test_ssf_chooses_by_it(model: str, toy: str) -> None:
     """What is chosen by the price on dislikes is better by it on validation than what is chosen without."""
     given = {"state": "ERROR", "rank": 16, "metric_decimal_place": 6, "signed_gamma": 2, "topk": [5]}
+    given |= {"accuracy_price": 0}  # which keeps disliked items out, too
     metrics = {"metrics": ["NDCG", "SignedNDCG"]}
     signed = run(model, toy, overrides={**given, **metrics, "valid_metric": "SignedNDCG@5"}, save=False)
     plain = run(model, toy, overrides={**given, **metrics, "valid_metric": "NDCG@5"}, save=False)
