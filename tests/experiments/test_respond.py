@@ -266,7 +266,8 @@ def test_a_user_with_an_edge_to_every_item_is_not_probed(write_inter: Callable[.
 
 
 def test_the_means_are_those_of_the_probes(toy: str) -> None:
-    found = respond("SSF", toy, overrides={**QUICK, "dislike_strength": 1.0}, n_users=20, k=10)
+    strong = {**QUICK, "dislike_strength": 1.0, "dislike_aversion": 4.0}
+    found = respond("SSF", toy, overrides=strong, n_users=20, k=10)
     probes, summary = found["probes"], found["summary"]
     for name in ("gone", "falling", "far_lost", "overlap_dislike", "restored", "milliseconds"):
         assert summary[name] == pytest.approx(np.mean([each[name] for each in probes]))
