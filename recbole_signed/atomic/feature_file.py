@@ -71,9 +71,7 @@ def wanted_columns(features: Any, side: str) -> list[str] | str | None:
 def read_features(config: ConfigLike, side: str) -> FeatureTable | None:
     """Read the features of ``item`` or ``user`` that the configuration asks for; None where it asks for none."""
     wanted = wanted_columns(config["features"], side)
-    if wanted is None:
-        return None
-    return read_side(config, side, wanted)
+    return None if wanted is None else read_side(config, side, wanted)
 
 
 def feature_path(config: ConfigLike, side: str) -> Path:

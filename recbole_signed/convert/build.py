@@ -51,7 +51,7 @@ def convert(
     and package version give the same bytes. Nothing is left behind on failure.
 
     Args:
-        source: one of :func:`recbole_signed.convert.sources`.
+        source: one of :func:`recbole_signed.convert.base.source_names`.
         input: the raw file or folder; None for sources that need none.
         output: folder of data sets, RecBole's ``data_path``; made if absent.
         name: of the data set; after the input if None.

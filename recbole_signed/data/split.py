@@ -140,8 +140,7 @@ def part_of_rows(users: IntArray, rule: SplitRule, times: TimeArray | None = Non
 
 
 def _by_global_time(users: IntArray, rule: SplitRule, times: TimeArray | None) -> IntArray:
-    if times is None:
-        raise UsageError("eval_args.split TS needs a time column; the data set has none.")
+    assert times is not None
     part = np.full(len(users), 2, dtype=np.int64)
     early = np.flatnonzero(times <= np.percentile(times, 100 * (1 - rule.ratios[2])))
     group_of_row, rank, counts = ranks(users[early])
@@ -213,8 +212,8 @@ def part_of_others(
         part = np.empty(len(users), dtype=np.int64)
         part[order] = part_of_rows(users[order], rule)
         return part
-    if times is None or cuts is None:
-        raise UsageError("eval_args.order TO needs a time column; the data set has none.")
+    assert times is not None
+    assert cuts is not None
     by_cut = cuts.part_of(users, times)
     if by_cut_alone or not rule.by_user or rule.mode == "TS":
         return by_cut

@@ -14,6 +14,7 @@ from torch import nn
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.layers import side_by_side
 from recbole_signed.model.losses import batch_norm_penalty, columns, mean_bpr
 
 
@@ -41,7 +42,10 @@ class SignedLayer(nn.Module):
         if self.first:
             around = likes(*liking), dislikes(*disliking)
         else:
-            around = (_joined(likes(*liking), dislikes(*disliking)), _joined(likes(*disliking), dislikes(*liking)))
+            around = (
+                side_by_side(likes(*liking), dislikes(*disliking)),
+                side_by_side(likes(*disliking), dislikes(*liking)),
+            )
         return (
             tuple(self.lin_pos_l(near) + self.lin_pos_r(own) for near, own in zip(around[0], liking, strict=True)),
             tuple(self.lin_neg_l(near) + self.lin_neg_r(own) for near, own in zip(around[1], disliking, strict=True)),
@@ -80,7 +84,7 @@ class SGCN(SignedRecommender):
         for layer in self.layers:
             sides = layer(liking, disliking, self.likes, self.dislikes)
             liking, disliking = ((torch.tanh(of_users), torch.tanh(of_items)) for of_users, of_items in sides)
-        return _joined(liking, disliking)
+        return side_by_side(liking, disliking)
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss of a batch of likes."""
@@ -88,9 +92,3 @@ class SGCN(SignedRecommender):
         tables = self.user_embedding.weight, self.item_embedding.weight
         decay = batch_norm_penalty(*tables, users, items, sampled)
         return mean_bpr(*self.encode(), users, items, sampled) + self.reg_weight * decay
-
-
-def _joined(first: Pair, second: Pair) -> Pair:
-    """Join the embeddings of each user and of each item."""
-    users, items = (torch.cat(each, dim=1) for each in zip(first, second, strict=True))
-    return users, items

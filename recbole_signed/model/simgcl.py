@@ -90,9 +90,7 @@ class SimGCL(NoisyGraphRecommender):
         """Return the loss of a batch of likes."""
         users, items, sampled = columns(self, batch)
         ranking = mean_bpr(*self.encode(), users, items, sampled)
-        contrast = self.contrast(users.unique(), items.unique()) if self.cl_rate else 0.0
+        contrast: torch.Tensor | float = 0.0
+        if self.cl_rate:  # eq. 3
+            contrast = self.contrast_of(self.encode(self.eps), self.encode(self.eps), users.unique(), items.unique())
         return ranking + self.reg_weight * self.decay(users, items, sampled) + self.cl_rate * contrast
-
-    def contrast(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Return InfoNCE between two noisy passes, over distinct ``users`` and ``items`` (eq. 3)."""
-        return self.contrast_of(self.encode(self.eps), self.encode(self.eps), users, items)

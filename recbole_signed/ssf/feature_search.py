@@ -156,8 +156,6 @@ class _FeatureSearch:
         steps: Iterable[Sequence[float]],
     ) -> None:
         """Choose how much a prediction of items counts, see :meth:`_choose`."""
-        if name in self.fixed:
-            return
         projected: torch.Tensor | None = None
 
         def of(s: FeatureSettings) -> Candidate:

@@ -111,10 +111,7 @@ class ItemCounters:
             result *= self._degree_factor(s, likes, dislikes)
         if lift != 1:
             result *= lift ** self.share(items)
-        if items is None:
-            result[self.unknown] = 1.0
-        else:
-            result[self._is_unknown(items)] = 1.0
+        result[self.unknown if items is None else self._is_unknown(items)] = 1.0
         return result
 
     def aversion(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:

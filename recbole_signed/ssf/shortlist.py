@@ -156,15 +156,12 @@ class FactorCandidate:
     """Of all users, see :meth:`SpectralFilter.strangers`; None: something is known of all of them."""
     short: ShortVectors | None = None
     """Of the filter's vectors; None: all scores are exact."""
-    kept: dict[tuple[int, int], torch.Tensor] | None = None
-    """Exposure scores of users that are kept from one contest to the next; None: none are."""
-    most_kept: int = 0
-    """How many scores are kept at most."""
 
     def __call__(self, pieces: Pieces) -> torch.Tensor:
         """Return the scores of all items."""
         room = pieces.room("exposure", self.users.n_items)
-        made = pieces.of(self.key, lambda rows: self._exposure(rows, room), alone=True)
+        # the factors of all users, of each of several candidates, would be more than the scores
+        made = pieces.of(self.key, lambda rows: self.fitted.exposure_of(self.factors(rows), room), alone=True)
         out = pieces.room("scores", self.users.n_items)
         return self.fitted.finished(made, out=out, strangers=self._strangers(pieces.rows))
 
@@ -194,14 +191,3 @@ class FactorCandidate:
 
     def _strangers(self, rows: slice) -> torch.Tensor | None:
         return None if self.strangers is None else self.strangers[rows]
-
-    def _exposure(self, rows: slice, room: torch.Tensor) -> torch.Tensor:
-        kept, place = self.kept if self.kept is not None else {}, (rows.start, rows.stop)
-        if place in kept:
-            return kept[place]
-        stays = self.kept is not None and sum(map(torch.numel, kept.values())) + room.numel() <= self.most_kept
-        # the factors of all users, of each of several candidates, would be more than the scores
-        found = self.fitted.exposure_of(self.factors(rows), None if stays else room)
-        if stays:
-            kept[place] = found
-        return found

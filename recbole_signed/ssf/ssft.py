@@ -22,7 +22,7 @@ from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.order import TRENDS, WEIGHTS, Order, OrderFilter, recent_of, weights_of, with_sharp
 from recbole_signed.ssf.order_weights import CELLS, Likes, fitted_weights, sharpened
 from recbole_signed.ssf.search import SearchResult
-from recbole_signed.ssf.ssf import SSF, Derived
+from recbole_signed.ssf.ssf import SSF
 from recbole_signed.ssf.transition import SCALES, Transition, TransitionSums, leading
 from recbole_signed.ssf.user_edges import UserEdges, of_edges
 from recbole_signed.ssf.validation import Validation
@@ -52,7 +52,8 @@ class SSFT(SSF):
         self.trend_since = float(config["trend_since"] or 0.0)
         self.sequences: Sequences | None = None
         self._exposures: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._pairs, self._ready = Derived(), False
+        self._pairs: PairCounts | None = None
+        self._ready = False
         self._known: dict[Hashable, torch.Tensor] | None = None
         self._read_events(dataset)
         if self.sequences is None:
@@ -72,7 +73,7 @@ class SSFT(SSF):
     def read_histories(self, dataset: Any) -> None:
         """Score users by their edges and their order in another data set of the same ids; nothing is counted again."""
         if self.sequences is not None:
-            self._count_pairs()  # before the histories are others
+            _ = self.pairs  # which are counted before the histories are others
         super().read_histories(dataset)
         self._read_events(dataset)
 
@@ -106,7 +107,8 @@ class SSFT(SSF):
         assert numbers is not None
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
-        likes = Likes.of(self._ordered(), lambda rows: self._ranked_edges(numbers[rows]), everyone)
+        ordered: Any = self.filter
+        likes = Likes.of(ordered, lambda rows: self._ranked_edges(numbers[rows]), everyone)
         weights, tried = sharpened(likes, fitted_weights(likes).weights)
         self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
@@ -127,7 +129,7 @@ class SSFT(SSF):
             self._ready = False
             return
         filter_ = self._fit_filter()
-        self._pairs = Derived()
+        self._pairs = None
         self.transition_map = torch.zeros(0, device=self.device)  # that of an earlier fit is void
         if self.sequences is None or self._exposures is None:
             return
@@ -157,18 +159,10 @@ class SSFT(SSF):
     @property
     def pairs(self) -> PairCounts:
         """The pairs of verdicts of the training part."""
-        return self._count_pairs()
-
-    def _count_pairs(self) -> PairCounts:
-        assert self.sequences is not None
-        sequences = self.sequences
-        made: PairCounts = self._pairs.of([], lambda: PairCounts.of(sequences, self.n_items))
-        return made
-
-    def _ordered(self) -> OrderFilter:
-        made: Any = self.filter
-        assert isinstance(made, OrderFilter)
-        return made
+        if self._pairs is None:
+            assert self.sequences is not None
+            self._pairs = PairCounts.of(self.sequences, self.n_items)
+        return self._pairs
 
     def _make_filter(self) -> Any:
         made = super()._make_filter()

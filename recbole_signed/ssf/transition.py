@@ -101,12 +101,6 @@ def likes_each(n_users: int, n_items: int) -> int:
     return min(max(ROWS * n_items // max(n_users, 1), LIKES), MOST_LIKES)
 
 
-def likes_of_each(sequences: Sequences, n_items: int) -> int:
-    """Return :func:`likes_each` for the users with events, in a process group those of all its processes."""
-    n_users = int(all_reduced(torch.tensor(np.count_nonzero(np.diff(sequences.indptr)))))
-    return likes_each(n_users, n_items)
-
-
 def learned_rows(sequences: Sequences, n_likes: int) -> tuple[IntArray, IntArray, IntArray]:
     """Return user, end of the source, and item of each user's last ``n_likes`` likes, ``[n_rows]`` each."""
     likes = np.concatenate([[0], np.cumsum(sequences.like)])
@@ -132,7 +126,8 @@ class TransitionSums:
     def of(cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES) -> TransitionSums:
         """Count users' last likes; with torch.distributed initialised each process counts its own users."""
         width = 2 * len(scales) * vectors.shape[1]
-        n_likes = likes_of_each(sequences, len(vectors))
+        n_users = int(all_reduced(torch.tensor(np.count_nonzero(np.diff(sequences.indptr)))))
+        n_likes = likes_each(n_users, len(vectors))
         found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), n_likes)
         for users in sequences.pieces(EVENTS):
             found.add(sequences.of_users(users), vectors, scales)

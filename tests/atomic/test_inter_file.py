@@ -237,8 +237,7 @@ def test_a_rule_and_names_from_the_yaml(write_inter: Write) -> None:
     ],
 )
 def test_what_does_not_fit_is_said(write_inter: Write, columns: list[str], rows: list[tuple], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        read_rows(write_inter("a", columns, rows))
+    check_refused(message, read_rows, write_inter("a", columns, rows))
 
 
 def test_what_is_not_there_is_said(write_inter: Write, tmp_path: Path) -> None:

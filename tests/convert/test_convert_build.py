@@ -193,14 +193,12 @@ def test_features_of_those_who_occur(tmp_path: Path) -> None:
     ],
 )
 def test_bad_frames_of_a_source(tmp_path: Path, frames: list, types: dict[str, str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        convert(source_of([Part(None, frames, types)]), None, tmp_path)
+    check_refused(message, convert, source_of([Part(None, frames, types)]), None, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_no_parts_and_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="made-up gives no interactions"):
-        convert(source_of([]), None, tmp_path)
+    check_refused("made-up gives no interactions", convert, source_of([]), None, tmp_path)
     raw = tmp_path / "raw.csv"
     raw.write_text("text", encoding="utf-8")
     for output in (raw, raw / "sets"):
@@ -276,8 +274,7 @@ def test_what_comes_to_be_meanwhile_is_not_replaced(tmp_path: Path, overwrite: b
         (tmp_path / "made" / "first").touch()
         yield FRAME
 
-    with pytest.raises(UsageError, match=message):
-        convert(source_of([Part(None, frames())]), None, tmp_path, overwrite=overwrite)
+    check_refused(message, convert, source_of([Part(None, frames())]), None, tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "first"]
 
 
@@ -291,8 +288,7 @@ def test_a_data_set_that_appears_at_the_last_moment_stays(tmp_path: Path, monkey
         rename(old, new)
 
     monkeypatch.setattr(os, "rename", late)
-    with pytest.raises(UsageError, match="made is already there"):
-        convert(source_of([Part(None, [FRAME])]), None, tmp_path)
+    check_refused("made is already there", convert, source_of([Part(None, [FRAME])]), None, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
     assert (tmp_path / "made" / "first").exists()
 

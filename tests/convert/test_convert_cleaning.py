@@ -9,6 +9,7 @@ import pytest
 from converted import Raw, manifest_of, tuples_of
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.convert import cleaning, convert, raw_files
 from recbole_signed.convert.cleaning import K_CORE, MIN_LIKES, signed_core
@@ -131,8 +132,7 @@ def test_parts_of_a_published_split(tmp_path: Path) -> None:
     ],
 )
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        convert("csv", write(tmp_path, square()), tmp_path / "out", time_unit="s", **options)
+    check_refused(message, convert, "csv", write(tmp_path, square()), tmp_path / "out", time_unit="s", **options)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

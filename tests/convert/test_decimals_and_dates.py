@@ -9,6 +9,7 @@ import pytest
 from converted import Raw, manifest_of
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 import recbole_signed as rs
 from recbole_signed.convert.clock import TimeFormat
@@ -154,8 +155,7 @@ def test_offsets_halves_of_a_day_and_digits_without_a_separator() -> None:
     ],
 )
 def test_notations_that_are_none(notation: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        TimeFormat(notation)
+    check_refused(told, TimeFormat, notation)
 
 
 def test_frames_have_both_options() -> None:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import scipy.io
 from converted import Raw, manifest_of, rows_of, table_of, tuples_of
+from refusals import check_refused
 
 from recbole_signed.convert import convert
 from recbole_signed.convert.sources import movielens
@@ -385,5 +386,4 @@ def test_ml100k_is_made_once_by_many_processes(tmp_path: Path) -> None:
 def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
     (tmp_path / "ml-100k-signed").mkdir()
     (tmp_path / "ml-100k-signed" / "notes.txt").touch()
-    with pytest.raises(UsageError, match="ml-100k-signed is already there"):
-        _ensure(str(tmp_path))
+    check_refused("ml-100k-signed is already there", _ensure, str(tmp_path))

@@ -488,8 +488,7 @@ def test_ids_are_the_same_where_a_sequence_is_loaded(write_inter: Write, signed_
     numbers = [loaded("signed", load_col={"inter": load}).user_num for load in (names, names[:-1])]
     assert numbers[0] == numbers[1]
     write_inter("signed", columns, [*rows, ("", 1, 1, 1, "a")])
-    with pytest.raises(UsageError, match="the column 'user_id' is blank"):
-        loaded("signed", load_col={"inter": names})
+    check_refused("the column 'user_id' is blank", loaded, "signed", load_col={"inter": names})
 
 
 @pytest.mark.parametrize("signs", [(1,), (1, -1), (1, 0)])
@@ -510,8 +509,7 @@ def test_sequences_may_be_loaded_where_a_sign_has_no_row(
 def test_rows_without_time_and_a_broken_yaml_are_refused(write_inter: Write, signed_rows: list) -> None:
     # one held-out like without a time let all dislikes of its user, or of all users, into training
     write_inter("signed", COLUMNS, [*signed_rows, (1, 1, 1, "")])
-    with pytest.raises(UsageError, match="1 row of 'signed' has no time in the column 'timestamp'; correct or drop"):
-        loaded("signed")
+    check_refused("1 row of 'signed' has no time in the column 'timestamp'; correct or drop", loaded, "signed")
     loaded("signed", TIME_FIELD=None)
     folder = write_inter("signed", COLUMNS, signed_rows)
     (folder / "signed.yaml").write_text("a: [1\n")

@@ -190,12 +190,6 @@ def test_wrong_arguments_are_named(eval_args: dict, message: str) -> None:
     check_refused(message, SplitRule.from_eval_args, eval_args)
 
 
-def test_time_split_without_time_is_refused() -> None:
-    rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [8, 1, 1]}})
-    check_refused("needs a time column", part_of_rows, np.array([1, 2]), rule)
-    check_refused("needs a time column", part_of_others, np.array([1, 2]), None, rule, None, np.random.default_rng(0))
-
-
 def rule(mode: str, ratios: list[float], order: str = "RO") -> SplitRule:
     return SplitRule.from_eval_args({"split": {mode: ratios}, "order": order, "group_by": "user"})
 

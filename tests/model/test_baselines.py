@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from refusals import check_refused
 
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError
 from recbole_signed.model.lightfm import _with_own
 
 
@@ -177,5 +178,4 @@ def test_wrong_losses_and_missing_libraries(prepare: Callable[..., Any], monkeyp
     monkeypatch.setitem(__import__("sys").modules, "lightfm", None)
     with pytest.raises(MissingExtraError, match="baselines"):
         model.fit()
-    with pytest.raises(UsageError, match="fm_loss is 'wrap'"):
-        prepare(fm_loss="wrap")
+    check_refused("fm_loss is 'wrap'", prepare, fm_loss="wrap")

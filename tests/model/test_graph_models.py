@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 from signed_reference import (
     N_USERS,
     adjacency,
@@ -24,7 +25,6 @@ from signed_reference import (
 )
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import losses, xsimgcl
 from recbole_signed.model.directau import DirectAU
 from recbole_signed.model.layers import disinterest_filter
@@ -156,8 +156,7 @@ def test_one_noisy_pass_is_ranked_by_and_contrasted(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_layer_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UsageError, match="layer_cl must be from 1 to n_layers = 2"):
-        build(XSimGCL, small_data(), layer_cl=3)
+    check_refused("layer_cl must be from 1 to n_layers = 2", build, XSimGCL, small_data(), layer_cl=3)
 
 
 @pytest.mark.parametrize("q", [3, 50])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
@@ -115,8 +116,7 @@ def test_any_graph_gives_numbers(seed: int, weight: float, density: float) -> No
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        LearnedSettings(**wrong)
+    check_refused(told, LearnedSettings, **wrong)
     assert LearnedSettings.from_tensor(LearnedSettings(learned_rank=7).to_tensor()) == LearnedSettings(learned_rank=7)
     with pytest.raises(UsageError, match="must be a whole number"):
         LearnedSettings.from_mapping({**dict.fromkeys(LearnedSettings.__dataclass_fields__), "learned_rank": "many"})

@@ -11,8 +11,8 @@ import pytest
 import torch
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import graph_of, rows_of
@@ -93,5 +93,4 @@ def test_settings_by_the_names_of_the_yaml() -> None:
     made = make_learner("SSFL", {"rank": 9, "learned_rank": 3, "iterations": 6, "passes": 2, "learned_share": 0.3})
     assert isinstance(made, LearnedSpectralLearner)
     assert (made.settings.rank, made.learned_settings.learned_rank, made.passes) == (9, 3, 2)
-    with pytest.raises(UsageError, match="no parameter 'learned_ranks'"):
-        make_learner("SSFL", {"learned_ranks": 9})
+    check_refused("no parameter 'learned_ranks'", make_learner, "SSFL", {"learned_ranks": 9})

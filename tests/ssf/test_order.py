@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from refusals import check_refused
 from scipy.special import logsumexp
 
 from recbole_signed.counts import PairCounts
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order, order_weights
@@ -580,8 +580,7 @@ def test_fitted_weights_rank_what_comes_next_better_than_preset_ones_and_taste_a
 
 @pytest.mark.parametrize("value", [[1.0] * 11, "many", [1.0] * 21 + [float("nan")], [[1.0] * 22], 3.0, ["a"] * 22])
 def test_weights_that_are_no_numbers_of_all_features_are_refused(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"order_weights is .*; give 22 numbers: popularity, trend_0\.25d, "):
-        weights_of(value)
+    check_refused(r"order_weights is .*; give 22 numbers: popularity, trend_0\.25d, ", weights_of, value)
 
 
 def test_weights_that_are_given_hold() -> None:

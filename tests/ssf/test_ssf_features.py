@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from recbole.quick_start import load_data_and_model, run_recbole
+from refusals import check_refused
 from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
@@ -299,8 +300,7 @@ def test_what_is_given_is_not_chosen() -> None:
 
 @pytest.mark.parametrize("setting", ["feature_ridge", "user_feature_ridge", "feature_weight", "feature_lift"])
 def test_settings_out_of_range_are_refused(setting: str) -> None:
-    with pytest.raises(UsageError, match=setting):
-        FeatureSettings(**{setting: -1.0})
+    check_refused(setting, FeatureSettings, **{setting: -1.0})
 
 
 # ---- inside RecBole

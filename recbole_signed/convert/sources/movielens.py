@@ -169,6 +169,8 @@ class MovieLens100K(Rated):
     )
     input_needed = False
     scale = (1.0, 5.0)
+    files = (_ATOMIC, _RAW)
+    feature_files: ClassVar = {"user": (), "item": ()}
     data_name = ML100K_SIGNED  # RecBole's own ``ml-100k`` stays what it is
 
     @cached_property
@@ -177,14 +179,10 @@ class MovieLens100K(Rated):
         folder = self.given or _recbole_folder()
         if folder.is_file():
             return folder
-        for name in (_ATOMIC, _RAW):
+        for name in self.files:
             for path in find_files(folder, [name]):
                 return path
         raise UsageError(f"{folder} holds neither {_ATOMIC} nor {_RAW}; give the folder or file of MovieLens 100K.")
-
-    def inputs(self) -> list[Path]:
-        """The ratings, and the features beside them."""
-        return [self.file, *filter(None, map(self._of, ("user", "item")))]
 
     @property
     def _is_atomic(self) -> bool:
@@ -202,12 +200,13 @@ class MovieLens100K(Rated):
         """Title, year and genres, from ``u.item`` or ``ml-100k.item``."""
         return self._features("item", _ITEM_100K, _item_of_100k)
 
-    def _of(self, kind: str) -> Path | None:
+    def feature_file(self, kind: str) -> Path | None:
+        """Return the file that is called as that of the ratings, also beside a single one."""
         name = Path(plain_name(self.file)).with_suffix(f".{kind}").name
         return next(iter(find_files(self.file.parent, [name])), None)
 
     def _features(self, kind: str, raw: tuple[str, ...], made: Callable[[Batch], Batch]) -> Features | None:
-        path = self._of(kind)
+        path = self.feature_file(kind)
         if path is None:
             return None
         if not self._is_atomic:
