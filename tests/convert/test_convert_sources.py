@@ -145,21 +145,6 @@ def test_bad_splits(tmp_path: Path) -> None:
     split(tmp_path / "d", "1 1 0\n", "1 1 0\n", "1 1 0\n").refuses("leaves no likes")
 
 
-def test_other_real_files(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
-    ratings = shared_data("movietweetings") / "ratings.dat.xz"
-    rule = {"like": "rating >= 7", "dislike": "else"}
-    made = convert("csv", ratings, tmp_path, columns="user,item,rating,time", **rule)
-    assert manifest_of(made)["rows"] == {"total": 141_695, "like": 102_400, "dislike": 39_295, "neutral": 0}
-    ratings = shared_data("ml-latest-small") / "ratings.parquet"
-    made = convert("csv", ratings, tmp_path, name="small", item="movieId", like="rating >= 4", dislike="else")
-    assert manifest_of(made)["rows"] == {"total": 100_836, "like": 48_580, "dislike": 52_256, "neutral": 0}
-    log = shared_data("kuairand-pure-tail") / "log_standard_4_25_to_5_08_pure.csv.xz"
-    made = convert("csv", log, tmp_path, item="video_id", time="time_ms", like="is_click == 1", dislike="else")
-    record = manifest_of(made)
-    assert record["rows"] == {"total": 228_329, "like": 100_900, "dislike": 127_429, "neutral": 0}
-    assert (record["repeated_rows"], record["contradicting_pairs"]) == (7_441, 287)
-
-
 def test_the_committed_toy_set_is_what_its_generator_makes(tmp_path: Path, toy_root: Path) -> None:
     made, committed = convert("toy", None, tmp_path), toy_root / "toy-signed"
     assert {path.name for path in committed.iterdir()} == {"toy-signed.inter", "toy-signed.yaml", "dataset.json"}

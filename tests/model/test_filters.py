@@ -17,16 +17,33 @@ from recbole_signed.model import turbocf
 from recbole_signed.model.chebycf import interpolation
 
 
+def weighted(model: Any) -> np.ndarray:
+    P, N = dense(model)
+    return P + model.dislike_weight * N
+
+
+def normalised_by_size(X: np.ndarray, user: float = 0.5, item: float = 0.5, smoothing: float = 0.0) -> np.ndarray:
+    """Normalise X by powers of the sums of its absolute values."""
+    return normalised(abs(X), user, item, smoothing) * np.sign(X)
+
+
+def signed_too(name: str) -> pytest.MarkDecorator:
+    """Cases of the filter of the likes, and of its signed form with weights of both signs."""
+    signed = [(f"Signed{name}", {"dislike_weight": weight}) for weight in (-0.4, 0.6)]
+    return pytest.mark.parametrize(("name", "weight"), [(name, {}), *signed], ids=str)
+
+
+@signed_too("GFCF")
 @pytest.mark.parametrize("rank", [5, 400])
-def test_scores_of_gfcf_are_the_formula(small: Small, rank: int) -> None:
-    model = small("GFCF", rank=rank, alpha=0.7)
-    P, _ = dense(model)
-    R = normalised(P)
+def test_scores_of_gfcf_are_the_formula(small: Small, name: str, weight: dict, rank: int) -> None:
+    model = small(name, rank=rank, alpha=0.7, **weight)
+    X = weighted(model)
+    R = normalised_by_size(X)
     _, _, Vt = np.linalg.svd(R, full_matrices=False)
     kept = min(rank, np.linalg.matrix_rank(R))
-    V, root = Vt[:kept].T, np.sqrt(P.sum(0))
+    V, root = Vt[:kept].T, np.sqrt(abs(X).sum(0))
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
-    wanted = P @ (R.T @ R + 0.7 * (inverse[:, None] * V) @ (V.T * root))
+    wanted = X @ (R.T @ R + 0.7 * (inverse[:, None] * V) @ (V.T * root))
     np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=2e-4)
     assert model.item_factors.shape == (model.n_items, kept)
 
@@ -66,20 +83,30 @@ def exponents(P: np.ndarray, low: float, high: float) -> np.ndarray:
     return low + (high - low) * np.clip((found - known.min()) / (known.max() - known.min()), 0, 1)
 
 
-@pytest.mark.parametrize("individual", [True, False])
+@pytest.mark.parametrize(
+    ("name", "individual", "weight"),
+    [
+        ("SGFCF", True, {}),
+        ("SGFCF", False, {}),
+        ("SignedSGFCF", False, {"dislike_weight": -0.4}),
+        ("SignedSGFCF", False, {"dislike_weight": 0.6}),
+    ],
+)
 @pytest.mark.parametrize("gamma", [0.0, 0.4])
-def test_scores_of_sgfcf_are_the_formula(small: Small, signed_rows: list, individual: bool, gamma: float) -> None:
+def test_scores_of_sgfcf_are_the_formula(
+    small: Small, signed_rows: list, name: str, individual: bool, weight: dict, gamma: float
+) -> None:
     rows = signed_rows[:400]  # sparse, so that ratios differ
     config = {"beta_1": 0.6, "beta_2": 1.4, "alpha": 2.0, "eps": 0.4, "rank": 6, "gamma": gamma}
-    model = small("SGFCF", rows=rows, individual_filter=individual, **config)
-    P, _ = dense(model)
+    model = small(name, rows=rows, individual_filter=individual, **config, **weight)
+    P = weighted(model)
     if individual:
         beta_u, beta_i = exponents(P, 0.6, 1.4), exponents(P.T, 0.6, 1.4)
         assert np.ptp(beta_u) > 0.5
         np.testing.assert_allclose(model.user_exponents.numpy(), beta_u, rtol=1e-5)
     else:
         beta_u, beta_i = np.full(len(P), 0.6), np.full(P.shape[1], 0.6)
-    R = normalised(P, 0.4, 0.4, 2.0)
+    R = normalised_by_size(P, 0.4, 0.4, 2.0)
     U, S, Vt = np.linalg.svd(R, full_matrices=False)
     x = S[:6] / S[0]
     A = (U[:, :6] * x ** beta_u[:, None]) @ (Vt[:6].T * x ** beta_i[:, None]).T
@@ -89,9 +116,10 @@ def test_scores_of_sgfcf_are_the_formula(small: Small, signed_rows: list, indivi
         return scores / np.maximum(np.maximum(scores.sum(1), 0.01 * abs(scores).sum(1)), 1e-30)[:, None]
 
     wanted = shares(A) + gamma * shares(B)
-    have = P.sum(1) > 0
+    have = abs(P).sum(1) > 0
     found = scores(model)
-    np.testing.assert_allclose(found[have], wanted[have], rtol=2e-3, atol=2e-4)
+    slack = 10.0 if weight else 1.0  # shares of a sum of both signs
+    np.testing.assert_allclose(found[have], wanted[have], rtol=slack * 2e-3, atol=slack * 2e-4)
     assert np.isfinite(found).all()
 
 
@@ -102,17 +130,22 @@ def test_equal_ratios_give_the_first_exponent(small: Small) -> None:
     assert torch.equal(model.user_exponents, torch.full((model.n_users,), 0.7))
 
 
+@signed_too("TurboCF")
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_scores_of_turbocf_are_the_formula(small: Small, order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_turbocf_are_the_formula(
+    small: Small, name: str, weight: dict, order: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(turbocf, "CELLS", 400)  # several blocks
-    model = small("TurboCF", fit=False, alpha=0.3, power=0.8, filter_order=order)
+    model = small(name, fit=False, alpha=0.3, power=0.8, filter_order=order, **weight)
     assert torch.equal(model.score(torch.arange(3)), torch.zeros(3, model.n_items))
     model.fit()
-    P, _ = dense(model)
-    R = normalised(P, 0.3, 0.7)
-    B = (R.T @ R) ** 0.8
+    X = weighted(model)
+    R = normalised_by_size(X, 0.3, 0.7)
+    G = R.T @ R
+    assert (G.min() < 0) == (model.dislike_weight < 0)
+    B = np.sign(G) * abs(G) ** 0.8
     B2 = B @ B
-    wanted = P @ {1: B, 2: 2 * B - B2, 3: B + 0.01 * (-B2 @ B + 10 * B2 - 29 * B)}[order]
+    wanted = X @ {1: B, 2: 2 * B - B2, 3: B + 0.01 * (-B2 @ B + 10 * B2 - 29 * B)}[order]
     np.testing.assert_allclose(scores(model), wanted, rtol=1e-4, atol=1e-5)
     assert model.item_filter.dtype == torch.float32
 
@@ -204,16 +237,6 @@ def test_scores_of_bspm_are_the_process(small: Small, solver: str, step: Callabl
     np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=2e-4)
 
 
-def weighted(model: object, weight: float) -> np.ndarray:
-    P, N = dense(model)
-    return P + weight * N
-
-
-def normalised_by_size(X: np.ndarray, user: float = 0.5, item: float = 0.5, smoothing: float = 0.0) -> np.ndarray:
-    """Normalise X by powers of the sums of its absolute values."""
-    return normalised(abs(X), user, item, smoothing) * np.sign(X)
-
-
 @pytest.mark.parametrize("name", ["GFCF", "SGFCF", "TurboCF"])
 def test_with_weight_zero_it_is_the_filter_of_the_likes(small: Small, name: str) -> None:
     likes, both = (small(e, fit=False, **more) for e, more in ((name, {}), (f"Signed{name}", {"dislike_weight": 0.0})))
@@ -221,29 +244,6 @@ def test_with_weight_zero_it_is_the_filter_of_the_likes(small: Small, name: str)
         model.fit()
     users = torch.arange(likes.n_users)
     torch.testing.assert_close(both.score(users), likes.score(users))
-
-
-@pytest.mark.parametrize("weight", [-0.4, 0.6])
-def test_signed_gfcf_is_the_formula(small: Small, weight: float) -> None:
-    model = small("SignedGFCF", rank=5, alpha=0.7, dislike_weight=weight)
-    X = weighted(model, weight)
-    R = normalised_by_size(X)
-    V = np.linalg.svd(R, full_matrices=False)[2][:5].T
-    root = np.sqrt(abs(X).sum(0))
-    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
-    wanted = X @ (R.T @ R + 0.7 * (inverse[:, None] * V) @ (V.T * root))
-    np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=2e-4)
-
-
-@pytest.mark.parametrize("weight", [-0.4, 0.6])
-def test_signed_turbocf_is_the_formula(small: Small, weight: float) -> None:
-    model = small("SignedTurboCF", alpha=0.3, power=0.8, filter_order=2, dislike_weight=weight)
-    X = weighted(model, weight)
-    R = normalised_by_size(X, 0.3, 0.7)
-    G = R.T @ R
-    assert (G.min() < 0) == (weight < 0)
-    B = np.sign(G) * abs(G) ** 0.8
-    np.testing.assert_allclose(scores(model), X @ (2 * B - B @ B), rtol=1e-3, atol=1e-5)
 
 
 def test_exponents_of_sgfcf_are_those_of_pairs_of_any_verdict(small: Small, signed_rows: list) -> None:
@@ -264,21 +264,6 @@ def test_exponents_of_sgfcf_are_those_of_pairs_of_any_verdict(small: Small, sign
     np.testing.assert_allclose(model.user_exponents, found[0], rtol=1e-5)
     response = (model.singular_values / model.singular_values[0]).numpy() ** found[1][:, None]
     np.testing.assert_allclose(model.item_response, model.item_factors.numpy() * response, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("weight", [-0.4, 0.6])
-def test_signed_sgfcf_is_the_formula(small: Small, weight: float) -> None:
-    settings = {"beta_1": 0.8, "alpha": 2.0, "eps": 0.4, "rank": 6, "gamma": 0.4, "individual_filter": False}
-    model = small("SignedSGFCF", dislike_weight=weight, **settings)
-    R = normalised_by_size(weighted(model, weight), 0.4, 0.4, 2.0)
-    U, S, Vt = np.linalg.svd(R, full_matrices=False)
-    response = (S[:6] / S[0]) ** (2 * 0.8)
-    wanted = sum(
-        part * share / np.maximum(np.maximum(part.sum(1), 0.01 * abs(part).sum(1)), 1e-30)[:, None]
-        for part, share in (((U[:, :6] * response) @ Vt[:6], 1.0), (R @ R.T @ R, 0.4))
-    )
-    have = abs(R).sum(1) > 0
-    np.testing.assert_allclose(scores(model)[have], wanted[have], rtol=2e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("rank", [3, 9])

@@ -322,16 +322,6 @@ def test_scores_and_norms_are_those_of_gathered_rows(seed: int, n_edges: int, n_
         torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("n_items", [3, 60])
-def test_gradients_of_scores_are_right(n_items: int) -> None:
-    random = torch.Generator().manual_seed(0)
-    users, items = torch.tensor([2, 0, 2, 1]), torch.tensor([1, 1, 2, 0])
-    edges = SampledEdges(users, items, torch.randint(n_items, (4, 3), generator=random), torch.ones(4), (5, n_items))
-    tables = [torch.randn(n, 2, generator=random, dtype=torch.float64, requires_grad=True) for n in (5, n_items)]
-    assert torch.autograd.gradcheck(edges.scores, tables)
-    assert torch.autograd.gradcheck(edges.known_scores, tables)
-
-
 def test_a_filter_that_hits_all_or_none_keeps_the_order() -> None:
     scores = torch.tensor([[3.0, -1e4, 2.0, 2.5], [0.0, 0.0, 0.0, 0.0]])
     for disinterest in (torch.ones_like(scores), -torch.ones_like(scores)):

@@ -86,17 +86,6 @@ def test_weights_are_dense_slists(alpha: float, limit: float, slist: Callable[..
     assert not scores[:, unliked].any()
 
 
-def test_with_all_similarity_it_is_ease(slist: Callable[..., Any], signed_rows: list) -> None:
-    model, dataset = slist(signed_rows, alpha=1.0, reg_weight=20.0)
-    x = np.zeros((dataset.user_num, dataset.item_num))
-    x[dataset.inter_feat["user_id"], dataset.inter_feat["item_id"]] = 1.0
-    inverse = np.linalg.inv(x.T @ x + 20.0 * np.eye(dataset.item_num))
-    ease = -inverse / np.diag(inverse)
-    np.fill_diagonal(ease, 0.0)
-    liked = model.liked.numpy()
-    np.testing.assert_allclose(model.item_weights, ease[np.ix_(liked, liked)], atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("columns", "why"),
     [

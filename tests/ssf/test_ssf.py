@@ -412,15 +412,6 @@ def test_it_tunes_where_recbole_samples_negatives(prepare: Callable[..., Any]) -
     assert 0 < model.singular_values.numel() <= 50
 
 
-def test_another_trainer_fits_it_in_its_first_batch(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(auto=False)
-    assert model.calculate_loss(None).item() == 0.0
-    factors = model.item_factors
-    assert factors.shape[1] > 0
-    model.calculate_loss(None)
-    assert model.item_factors is factors
-
-
 @pytest.mark.parametrize(
     ("name", "given", "floats", "more"),
     [("SSF", {"rank": 10}, 10 + 2, 30), ("SSFL", {"rank": 10, "learned_rank": 8}, 10 + 8 + 2, 40)],

@@ -21,7 +21,6 @@ from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.events import parse_rows
 from recbole_signed.live.learners.base import graph_of, learner_of
@@ -123,23 +122,6 @@ def test_a_new_item_of_a_group_is_ranked_for_those_who_like_the_group() -> None:
     scores = predicted(fitted, 10.0).scores(graph)[:, 3]
     own = np.arange(N_USERS) % N_GROUPS == 3
     assert scores[own].mean() > 1.2 * scores[~own].mean()
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
-def test_sums_over_items_can_be_counted_in_parts_and_taken_back(seed: int, n: int) -> None:
-    rng = np.random.default_rng(seed)
-    F = sp.csr_matrix(np.round(rng.random((n, 6)) * (rng.random((n, 6)) < 0.5), 2), dtype=np.float32)
-    T = rng.normal(size=(n, 3))
-    whole, parts = RidgeSums.of(F, T), RidgeSums.of(F[:0], T[:0])
-    cut = int(rng.integers(0, n + 1))
-    for rows in (slice(0, cut), slice(cut, n)):
-        parts.add(F[rows], T[rows])
-    parts.add(F[:cut], T[:cut])
-    parts.add(F[:cut], T[:cut], times=-1.0)
-    assert parts.gram == pytest.approx(whole.gram, abs=1e-9)
-    assert parts.cross == pytest.approx(whole.cross, abs=1e-9)
-    dense = np.linalg.solve(F.T @ F + np.diag([1e-3, *[0.5] * 5]), F.T @ T)
-    assert whole.solve(0.5) == pytest.approx(np.asarray(dense), rel=1e-3, abs=1e-3)
 
 
 @given(st.integers(0, 40), st.floats(0, 50))
