@@ -418,6 +418,8 @@ def test_who_has_no_row_of_features_gets_padding_and_the_mean(write_inter: Write
 # ---- rules and wrong input ----
 
 RATED = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+RULE = {"like": "rating >= 4", "dislike": "rating <= 2"}
+AUC = {"metrics": ["AUC"], "valid_metric": "AUC"}
 
 
 def rated_rows() -> list[tuple[int, int, int, int]]:
@@ -429,17 +431,14 @@ def rated_rows() -> list[tuple[int, int, int, int]]:
 def test_rules_and_caches_of_rules(write_inter: Write) -> None:
     rows = rated_rows()
     write_inter("rated", RATED, rows)
-    rule = {"like": "rating >= 4", "dislike": "rating <= 2"}
     # normalisation squashes ratings into [0, 1] after the sign was taken
-    data = loaded("rated", sign_rule=rule, normalize_all=True)
+    data = loaded("rated", sign_rule=RULE, normalize_all=True)
     assert pairs(data, "inter_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r >= 4}
     assert pairs(data, "neg_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r <= 2}
     assert pairs(data, "neutral_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r == 3}
-    write_inter("rated", RATED, rated_rows())
-    rules = [{"like": f"rating >= {k}", "dislike": "rating <= 2"} for k in (4, 5, 4)]
     counts = []
-    for rule in rules:
-        data = loaded("rated", save_dataset=True, sign_rule=rule)
+    for least in (4, 5, 4):
+        data = loaded("rated", save_dataset=True, sign_rule={**RULE, "like": f"rating >= {least}"})
         counts.append((len(data.inter_feat), len(data.neg_feat)))
     assert counts[0] == counts[2] != counts[1]
 
@@ -562,45 +561,18 @@ def test_signs_may_be_ignored_and_candidates_sampled(signed: str, signed_rows: l
         (["user_id:float", *COLUMNS[1:]], [(1, 1, 1, 1)], {}, "has the type 'float'; write 'user_id:token'"),
         (["user_id:token", "item_id:token", "sign:token"], [(1, 1, 1)], {}, "write it as 'sign:float'"),
         (["user_id", "item_id:token", "sign:float"], [(1, 1, 1)], {}, "name columns as 'name:type'"),
-        (
-            RATED,
-            [(1, 1, 5, 1), (2, 2, 1, 2)],
-            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
-            "no user of 'bad' has both",
-        ),
-        (
-            RATED,
-            [(1, 1, 3, 1)],
-            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
-            "no row of 'bad' is a like",
-        ),
-        (
-            RATED,
-            [(1, 1, 3, 1)],
-            {"sign_rule": {"like": "ratng >= 4", "dislike": "rating <= 2"}},
-            "did you mean 'rating'",
-        ),
+        (RATED, [(1, 1, 5, 1), (2, 2, 1, 2)], {"sign_rule": RULE}, "no user of 'bad' has both"),
+        (RATED, [(1, 1, 3, 1)], {"sign_rule": RULE}, "no row of 'bad' is a like"),
+        (RATED, [(1, 1, 3, 1)], {"sign_rule": {**RULE, "like": "ratng >= 4"}}, "did you mean 'rating'"),
         (RATED, [(1, 1, 3, 1)], {"sign_rule": "rating >= 4"}, "A sign rule is a mapping"),
         (RATED, [(1, 1, 3, 1)], {"SIGN_FIELD": "signs"}, "SIGN_FIELD is 'signs'"),
-        (
-            [*COLUMNS[:2], " Sign:float"],
-            [(1, 1, -1)],
-            {},
-            "has a column ' Sign', and the sign is looked for under 'sign'",
-        ),
+        ([*COLUMNS[:2], " Sign:float"], [(1, 1, -1)], {}, "a column ' Sign', and the sign is looked for under 'sign'"),
         (COLUMNS, [(1, 1, 1, 1)], {"eval_args": {"mode": None}}, "eval_args.mode is None"),
         (COLUMNS, [(1, 1, 1, 1)], {"duplicate_pairs": "latest"}, "did you mean 'last'"),
         (COLUMNS, [(1, 1, 1, 1)], {"mask_dislikes": 3}, "must be True or False"),
         (COLUMNS, [(1, 1, 1, 1)], {"threshold": {"sign": 1}}, "'threshold' is set too"),
-        (
-            COLUMNS,
-            [(1, 1, 1, 1)],
-            {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"},
-            "use 'full'",
-        ),
-        (COLUMNS, [(1, 1, 1, 1)], {"protocol": "publishd"}, "did you mean 'published'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"eval_args": {"mode": "labeled"}, **AUC}, "use 'full'"),
         (COLUMNS, [(1, 1, 1, 1)], {"learning_rat": 1}, "did you mean 'learning_rate'"),
-        (COLUMNS, [(1, 1, 1, 1)], {"metrics": ["Recal"]}, "did you mean 'Recall'"),
         (COLUMNS[:3], [(1, 1, 1), (1, 2, -1)], {"eval_args": {"order": "TO"}}, "has no column 'timestamp'"),
     ],
 )
@@ -636,7 +608,6 @@ def test_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) ->
     for batch in train:
         model.calculate_loss(batch)
     assert model.item_cnt.sum() > 0
-    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
     config, _, (train, _, _) = prepared("likes", "Random")
     model = get_model("Random")(config, train._dataset)
     torch.manual_seed(3)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edge_lists import columns
 from hypothesis import given
 from hypothesis import strategies as st
 from prepared import prepared
@@ -24,15 +25,10 @@ N_USERS, N_ITEMS = 6, 9
 PAIRS = st.sets(st.tuples(st.integers(0, N_USERS - 1), st.integers(1, N_ITEMS - 1)), max_size=40)
 
 
-def columns(pairs: set[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    array = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
-    return array[:, 0], array[:, 1]
-
-
 @given(PAIRS, st.booleans(), st.integers(0, 2**32 - 1))
 def test_no_seen_item_and_no_padding_is_drawn(pairs: set[tuple[int, int]], weighted: bool, seed: int) -> None:
     weights = np.arange(N_ITEMS, dtype=float) if weighted else None
-    unseen = UnseenItems.from_pairs(*columns(pairs), N_ITEMS, weights)
+    unseen = UnseenItems.from_pairs(*columns(sorted(pairs)), N_ITEMS, weights)
     open_users = [user for user in range(N_USERS) if sum(u == user for u, _ in pairs) < N_ITEMS - 1]
     users = np.array(open_users * 3, dtype=np.int64)
     drawn = unseen.draw(users, 4, np.random.default_rng(seed))
@@ -69,7 +65,7 @@ def test_draws_are_those_of_a_search_in_the_running_sum(weights: list[float], se
 def test_a_search_finds_what_the_table_does(pairs: set[tuple[int, int]], seed: int) -> None:
     users = np.repeat(np.arange(N_USERS + 3), N_ITEMS)
     items = np.tile(np.arange(N_ITEMS), N_USERS + 3)
-    table, search = (UnseenItems.from_pairs(*columns(pairs), N_ITEMS) for _ in range(2))
+    table, search = (UnseenItems.from_pairs(*columns(sorted(pairs)), N_ITEMS) for _ in range(2))
     found = table._seen(users, items)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MOST_BITS", 0)
@@ -114,17 +110,17 @@ def parts(n_users: int = 30, n_items: int = 40, seed: int = 0) -> list[Any]:
         users = torch.from_numpy(rng.integers(1, n_users, size))
         items = torch.from_numpy((rng.random(size) ** 2 * (n_items - 1)).astype(np.int64) + 1)
         table = {"user_id": users, "item_id": items}
-        made.append(
-            SimpleNamespace(
-                inter_feat=table,
-                uid_field="user_id",
-                iid_field="item_id",
-                user_num=n_users,
-                item_num=n_items,
-                id2token=lambda _, number: f"raw {number}",
-            )
-        )
+        sizes = {"user_num": n_users, "item_num": n_items}
+        names = {"uid_field": "user_id", "iid_field": "item_id", "id2token": lambda _, number: f"raw {number}"}
+        made.append(SimpleNamespace(inter_feat=table, **sizes, **names))
     return made
+
+
+def part_of(users: list[int], items: list[int], n_items: int) -> Any:
+    """A part of these likes alone."""
+    (part, *_) = parts()
+    part.inter_feat, part.item_num = {"user_id": torch.tensor(users), "item_id": torch.tensor(items)}, n_items
+    return part
 
 
 def draws(sampler: Any, seed: int = 1) -> list[list[int]]:
@@ -183,10 +179,7 @@ def test_draws_among_what_is_left_are_those_that_would_not_be_refused(
 
 def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
     """An item that nobody likes has no share of the draws, so they would never end."""
-    (part,) = parts()[:1]
-    users, items = torch.tensor([1, 1, 2]), torch.tensor([1, 2, 1])
-    part.inter_feat, part.item_num = {"user_id": users, "item_id": items}, 4
-    sampler = SignedSampler([part], "popularity").set_phase("train")
+    sampler = SignedSampler([part_of([1, 1, 2], [1, 2, 1], 4)], "popularity").set_phase("train")
     check_refused("the user 'raw 1' has liked every item that could be drawn", sampler.sample_by_user_ids, [1], [1], 1)
     sampler.set_distribution("uniform")
     assert sampler.sample_by_user_ids([1], [1], 1).tolist() == [3]
@@ -196,10 +189,7 @@ def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
 
 def test_a_like_that_a_later_part_repeats_is_one_item() -> None:
     """A user with three liked items in each of two parts has one of four left."""
-    data = parts()[:2]
-    for part in data:
-        part.inter_feat = {"user_id": torch.tensor([1, 1, 1, 2]), "item_id": torch.tensor([1, 2, 3, 4])}
-        part.item_num = 5
+    data = [part_of([1, 1, 1, 2], [1, 2, 3, 4], 5) for _ in range(2)]
     for distribution in ("uniform", "popularity"):
         sampler = SignedSampler(data, distribution).set_phase("valid")
         assert sampler.sample_by_user_ids([1], [1], 3).tolist() == [4, 4, 4]
@@ -211,11 +201,9 @@ def test_a_distribution_that_leaves_next_to_nothing_to_the_others_is_drawn_from_
 ) -> None:
     """Refused draws would go on for ever; the weights of all items may be too small, or too large, for a float."""
     monkeypatch.setattr(module, "MOST_ROUNDS", 50)
-    (part,) = parts()[:1]
     counts = {1: 5, 2: 2, 3: 1, 4: 1} if alpha > 0 else {1: 1, 2: 3, 3: 9, 4: 9}
     items = [item for item, count in counts.items() for _ in range(count)]
-    users = [1 if item == 1 else 2 for item in items]
-    part.inter_feat, part.item_num = {"user_id": torch.tensor(users), "item_id": torch.tensor(items)}, 5
+    part = part_of([1 if item == 1 else 2 for item in items], items, 5)
     sampler = SignedSampler([part], "popularity", alpha).set_phase("train")
     assert sampler.sample_by_user_ids([1] * 20, [1] * 20, 1).tolist() == [2] * 20  # the next in the order of weights
     repeatable = SignedSampler([part], "popularity", alpha, repeatable=True).set_phase("train")
@@ -330,8 +318,7 @@ def test_a_user_for_whom_all_candidates_are_hidden_is_named_if_it_is_evaluated(d
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
 def test_the_item_of_the_row_is_no_negative_where_items_may_repeat(distribution: str) -> None:
     """It counts as one that can't be drawn, so that draws for a user who has no other one do not go on for ever."""
-    (part,) = parts()[:1]
-    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2, 2]), "item_id": torch.tensor([1, 2, 3])}, 4
+    part = part_of([1, 2, 2], [1, 2, 3], 4)
     cases = (([], {2, 3}), ([2], {3}), ([2, 3], None), ([1], {2, 3}), ([1, 2], {3}), ([1, 2, 3], None))
     for hidden, wanted in cases:
         part.history = ItemLists.from_pairs(np.full(len(hidden), 1), np.array(hidden, dtype=np.int64), 30, 4)
@@ -344,30 +331,23 @@ def test_the_item_of_the_row_is_no_negative_where_items_may_repeat(distribution:
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
 def test_of_two_items_that_may_repeat_the_other_is_drawn_and_of_one_none(distribution: str) -> None:
-    (part,) = parts()[:1]
-    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 3
-    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    sampler = SignedSampler([part_of([1, 2], [1, 2], 3)], distribution, repeatable=True).set_phase("train")
     assert sampler.sample_by_user_ids([1, 2], [1, 2], 2).tolist() == [2, 1, 2, 1]
-    (part,) = parts()[:1]
-    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 1])}, 2
-    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    sampler = SignedSampler([part_of([1, 2], [1, 1], 2)], distribution, repeatable=True).set_phase("train")
     check_refused("one item to draw from", sampler.sample_by_user_ids, [1], [1], 1)
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
 def test_each_row_of_a_user_needs_an_item_other_than_its_own(distribution: str) -> None:
-    (part,) = parts()[:1]
-    part.item_num, part.history = 4, ItemLists.from_pairs(np.array([1, 1]), np.array([1, 3]), 30, 4)
-    part.inter_feat = {"user_id": torch.tensor([2, 2, 1]), "item_id": torch.tensor([2, 3, 1])}
+    part, other = part_of([2, 2, 1], [2, 3, 1], 4), part_of([2, 1, 1], [3, 1, 2], 4)
+    part.history = other.history = ItemLists.from_pairs(np.array([1, 1]), np.array([1, 3]), 30, 4)
     sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
     assert sampler.sample_by_user_ids([1], [1], 2).tolist() == [2, 2]
-    part.inter_feat = {"user_id": torch.tensor([2, 1, 1]), "item_id": torch.tensor([3, 1, 2])}
-    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    sampler = SignedSampler([other], distribution, repeatable=True).set_phase("train")
     check_refused("the user 'raw 1' has an edge to every item", sampler.sample_by_user_ids, [1], [1], 1)
 
 
 def test_what_is_hidden_and_liked_by_nobody_leaves_popularity_its_candidates() -> None:
-    (part,) = parts()[:1]
-    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 4
+    part = part_of([1, 2], [1, 2], 4)
     part.history = ItemLists.from_pairs(np.array([1]), np.array([3]), 30, 4)
     assert SignedSampler([part], "popularity").set_phase("train").sample_by_user_ids([1], [1], 3).tolist() == [2, 2, 2]

@@ -39,19 +39,7 @@ def test_a_held_out_dislike_in_the_list_costs_gamma(metric: str) -> None:
     validation = replace(validation, gamma=0.5, dislike_keys=np.sort(others))
     candidate = noisy(validation, 2.0, 1)
     (standing,) = validation.contest([candidate])
-    assert standing.per_user is not None
-    scores, k = candidate(Pieces(slice(0, 37))), int(metric[-1])
-    weights = 1 / np.log2(np.arange(k) + 2) if "NDCG" in metric else np.ones(k)
-    for user, n in enumerate(validation.like_count):
-        own = scores[user].clone()
-        own[validation.users.likes[user].indices] = -torch.inf
-        order = user * N_ITEMS + own.argsort(descending=True)[:k].numpy()
-        likes, dislikes = np.isin(order, validation.like_keys), np.isin(order, others)
-        if "Hit" in metric:
-            expected = likes.any() - 0.5 * dislikes.any()
-        else:
-            expected = weights @ (likes - 0.5 * dislikes) / (weights[:n].sum() if "NDCG" in metric else n)
-        assert standing.per_user[user] == pytest.approx(expected)
+    np.testing.assert_allclose(standing.per_user, by_hand(validation, candidate(Pieces(slice(0, 37)))))
 
 
 def noisy(validation: Validation, noise: float, seed: int, ranked: list[int] | None = None) -> Candidate:
@@ -69,18 +57,21 @@ def noisy(validation: Validation, noise: float, seed: int, ranked: list[int] | N
     return score
 
 
-def by_hand(validation: Validation, scores: torch.Tensor, k: int, ndcg: bool) -> list[float]:
+def by_hand(validation: Validation, scores: torch.Tensor) -> list[float]:
+    """Return the metric of each user; a dislike in the list costs gamma."""
+    metric, k = validation.metric, int(validation.metric[-1])
+    weights = 1 / np.log2(np.arange(k) + 2) if "NDCG" in metric else np.ones(k)
     values = []
-    for user in range(validation.n_users):
+    for user, n in enumerate(validation.like_count):
         own = scores[user].clone()
         own[validation.users.likes[user].indices] = -torch.inf
-        likes = {key - user * N_ITEMS for key in validation.like_keys if key // N_ITEMS == user}
-        hits = [int(item) in likes for item in own.argsort(descending=True)[:k]]
-        if ndcg:
-            gain = sum(hit / np.log2(place + 2) for place, hit in enumerate(hits))
-            values.append(gain / sum(1 / np.log2(place + 2) for place in range(min(k, len(likes)))))
+        order = user * N_ITEMS + own.argsort(descending=True)[:k].numpy()
+        likes, dislikes = np.isin(order, validation.like_keys), np.isin(order, validation.dislike_keys)
+        if "Hit" in metric:
+            values.append(likes.any() - validation.gamma * dislikes.any())
         else:
-            values.append(sum(hits) / len(likes))
+            best = weights[:n].sum() if "NDCG" in metric else n
+            values.append(weights @ (likes - validation.gamma * dislikes) / best)
     return values
 
 
@@ -93,7 +84,7 @@ def test_the_metric_of_each_user_is_what_it_is_by_hand(
     validation = some_users(37, metric)
     candidate = noisy(validation, 0.7, 1)
     (standing,) = validation.contest([candidate])
-    wanted = by_hand(validation, candidate(Pieces(slice(0, 37))), int(metric[-1]), metric.startswith("NDCG"))
+    wanted = by_hand(validation, candidate(Pieces(slice(0, 37))))
     np.testing.assert_allclose(standing.per_user, wanted)
     assert standing.value == pytest.approx(np.mean(wanted))
 
