@@ -91,18 +91,14 @@ class PoneGNN(SignedRecommender):
             sums = sums[0] + pair[0], sums[1] + pair[1]
         return sums[0] / (self.n_layers + 1), sums[1] / (self.n_layers + 1)
 
-    def streams(self) -> Pair:
-        """Return :math:`Z^+` and :math:`Z^-` side by side, ``[n_users, 2d]`` and ``[n_items, 2d]``."""
+    def encode(self) -> Pair:
+        """Return interest and disinterest of users ``[n_users, 2d]`` and items ``[n_items, 2d]``, side by side."""
         start = self.user_embedding.weight, self.item_embedding.weight
         sums = side_by_side(start, (self.user_dislikes.weight, self.item_dislikes.weight))
         pair = side_by_side(
             self._step(self.likes, self.likes_self, 0, start), self._step(self.dislikes, self.dislikes_self, 0, start)
         )
         return self._mean((sums[0] + pair[0], sums[1] + pair[1]), pair, 1)
-
-    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return interest and disinterest of users ``[n_users, 2d]`` and items ``[n_items, 2d]``, side by side."""
-        return self.streams()
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the interest scores ``[batch, n_items]``, items of disinterest last."""
@@ -114,7 +110,7 @@ class PoneGNN(SignedRecommender):
         edges = SampledEdges.of(self, batch)
         if self.epoch and (self.epoch + 1) % self.every:
             return self._part(edges, self.interest(), sign_aware_bpr, (1.0, 2.0))
-        parts = [each.chunk(2, dim=1) for each in self.streams()]
+        parts = [each.chunk(2, dim=1) for each in self.encode()]
         positive, negative = zip(*parts, strict=True)
         total = self._part(edges, positive, sign_aware_bpr, (1.0, 2.0))
         total = total + self._part(edges, negative, reversed_bpr, (2.0, 1.0))

@@ -295,12 +295,6 @@ def test_without_dislikes_scores_are_those_of_lightgcn_filtered() -> None:
     assert torch.isfinite(model.loss(data.batch(3)))
 
 
-def test_items_of_disinterest_come_last_in_the_order_of_interest_of_panegnn() -> None:
-    data = small_data()
-    model = build(PANEGNN, data, disinterest_threshold=0.3)
-    assert_disinterest_comes_last(model, *embeddings_of_panegnn(model, data), 0.3)
-
-
 EVERY = 9
 PONEGNN_SETTINGS = {"reg_weight": 0.02, "contrast_weight": 0.3, "temperature": 0.6, "disinterest_every": EVERY}
 
@@ -348,8 +342,11 @@ def test_without_dislikes_disinterest_is_the_second_table() -> None:
     assert torch.isfinite(model.loss(data.batch(3)))
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.4])
-def test_items_of_disinterest_come_last_in_the_order_of_interest_of_ponegnn(threshold: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "tables", "threshold"),
+    [(PANEGNN, embeddings_of_panegnn, 0.3), (PoneGNN, streams_of_ponegnn, 0.0), (PoneGNN, streams_of_ponegnn, 0.4)],
+)
+def test_items_of_disinterest_come_last_in_the_order_of_interest(kind: Any, tables: Any, threshold: float) -> None:
     data = small_data()
-    model = build(PoneGNN, data, disinterest_threshold=threshold)
-    assert_disinterest_comes_last(model, *streams_of_ponegnn(model, data), threshold)
+    model = build(kind, data, disinterest_threshold=threshold)
+    assert_disinterest_comes_last(model, *tables(model, data), threshold)

@@ -7,7 +7,6 @@ Popularity says little; likes alone do not tell disliked from unknown; exposures
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +32,6 @@ class Planted:
     item_community: np.ndarray  # int64 `[n_items]`
     bad: np.ndarray  # bool `[n_items]`: items that their own community dislikes
     verdict: np.ndarray  # int8 `[n_users, n_items]`: 1 the user likes the item, -1 dislikes it, 0 has no verdict
-
-    def verdict_of(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
-        """Verdicts int8 ``[len(users), len(items)]`` in the order of other vocabularies, such as RecBole's."""
-        rows = [self.users.index(user) for user in users]
-        columns = [self.items.index(item) for item in items]
-        return self.verdict[np.ix_(rows, columns)]
 
     def seen(self) -> np.ndarray:
         """Bool ``[n_users, n_items]``: pairs that have an event, of any sign."""
