@@ -49,12 +49,9 @@ class TokenCodes:
                     self._tokens = all_tokens
                     self._index = pd.Index(np.concatenate([self._index.to_numpy(), distinct[new]]))
                 return codes
-            self._rehash()
+            self._seed += 1
+            self._index = pd.Index(self._tokens.hash(self._seed).to_numpy())
         raise RuntimeError(f"{_SEEDS} hash functions in a row gave two tokens the same 64-bit hash.")
-
-    def _rehash(self) -> None:
-        self._seed += 1
-        self._index = pd.Index(self._tokens.hash(self._seed).to_numpy())
 
     def tokens(self) -> npt.NDArray[Any]:
         """Return the tokens by their numbers, ``[n_tokens]`` of str."""

@@ -163,7 +163,8 @@ class FactorCandidate:
         # the factors of all users, of each of several candidates, would be more than the scores
         made = pieces.of(self.key, lambda rows: self.fitted.exposure_of(self.factors(rows), room), alone=True)
         out = pieces.room("scores", self.users.n_items)
-        return self.fitted.finished(made, out=out, strangers=self._strangers(pieces.rows))
+        strangers = None if self.strangers is None else self.strangers[pieces.rows]
+        return self.fitted.finished(made, out=out, strangers=strangers)
 
     def best(
         self, pieces: Pieces, hide: Callable[[torch.Tensor], None], k: int
@@ -188,6 +189,3 @@ class FactorCandidate:
     @cached_property
     def _line(self) -> Affine:
         return Affine.of(self.fitted)
-
-    def _strangers(self, rows: slice) -> torch.Tensor | None:
-        return None if self.strangers is None else self.strangers[rows]
