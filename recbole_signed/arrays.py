@@ -41,6 +41,19 @@ def spans(start: npt.NDArray[np.integer[Any]], length: npt.NDArray[np.integer[An
     return places
 
 
+def in_rows(
+    row: npt.NDArray[np.integer[Any]], values: npt.NDArray[np.integer[Any]], n_rows: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return a table ``[n_rows, m]`` of the values of each row, filled up with ones, and where each is in its row."""
+    order = np.argsort(row, kind="stable")
+    count = np.bincount(row, minlength=n_rows)
+    table = np.ones((n_rows, count.max(initial=1)), dtype=np.int64)
+    place = np.empty(len(row), dtype=np.int64)
+    place[order] = spans(np.zeros_like(count), count)
+    table[row, place] = values
+    return table, place
+
+
 def first_rows(codes: npt.NDArray[Any], n_codes: int) -> npt.NDArray[np.int64]:
     """Return the first row in which each of the codes ``0 .. n_codes - 1`` occurs, ``[n_codes]``; n_rows if none."""
     first = np.full(n_codes, len(codes), dtype=np.int64)

@@ -173,14 +173,16 @@ class OrderFilter:
         """The same for users without a verdict."""
         return self._weighted(self.order.weights[len(FEATURES) :])
 
-    def items_for(self, users: UserEdges) -> torch.Tensor:
-        """Return what items have for some users whatever their taste, ``[n_users or 1, n_items]``."""
+    def items_for(self, users: UserEdges, items: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what all items, or ``items [n_users, m]``, have for users whatever their taste."""
         alone = torch.from_numpy(users.degrees == 0).to(self.items.device)
         if users.prior is not None:
             alone &= ~users.prior.given.to(alone.device)
         if not alone.any():
-            return self.items[None]
-        return torch.where(alone[:, None], self._items_alone, self.items)
+            return self.items[None] if items is None else self.items[items]
+        if items is None:
+            return torch.where(alone[:, None], self._items_alone, self.items)
+        return torch.where(alone[:, None], self._items_alone[items], self.items[items])
 
     def _weighted(self, weights: Weights) -> torch.Tensor:
         found = torch.from_numpy(weights).float().to(self.item_features.device) @ self.item_features
@@ -192,21 +194,34 @@ class OrderFilter:
         found[counters.unknown] = UNKNOWN
         return found
 
-    def dense_scores(self, users: UserEdges) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return e and t over their root mean squares, ``[n_users, n_items]`` each: 0 for users without edges."""
-        factors, n_users = self.taste.fold_in(users), users.n_users
-        moved = self._moved(users)
-        if moved is None:
-            taste = self.taste.exposure_of(factors)
-            transition = torch.zeros_like(taste)
-        elif n_users > FEW_USERS:
-            taste, transition = self.taste.exposure_of(factors), self.taste.exposure_of(moved)
-        else:  # in one product, as most of its time goes into reading the vectors
+    def dense_scores(self, users: UserEdges, items: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return e and t over their root mean squares, of all items or of ``items [n_users, m]``; 0 without edges."""
+        factors, moved = self.taste.fold_in(users), self._moved(users)
+        n_users, n_items = users.n_users, self.taste.counters.n_items
+        if n_users <= FEW_USERS and moved is not None:  # in one product, as most of its time goes into reading vectors
             both = factors.new_zeros(2 * n_users, max(factors.shape[1], moved.shape[1]))
             both[:n_users, : factors.shape[1]], both[n_users:, : moved.shape[1]] = factors, moved
             taste, transition = self.taste.exposure_of(both).split(n_users)
-        size = taste.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
+        elif n_users <= FEW_USERS or items is None:
+            taste = self.taste.exposure_of(factors)
+            transition = torch.zeros_like(taste) if moved is None else self.taste.exposure_of(moved)
+        else:
+            squares = ((factors @ self._gram) * factors).sum(dim=1, keepdim=True)
+            size = squares.clamp_(min=0.0).div_(n_items).sqrt_().clamp_(min=1e-30)
+            taste = self._of_pairs(factors, items).div_(size)
+            return taste, torch.zeros_like(taste) if moved is None else self._of_pairs(moved, items)
+        size = taste.norm(dim=1, keepdim=True) / n_items**0.5
+        taste, transition = (each if items is None else each.gather(1, items) for each in (taste, transition))
         return taste.div_(size.clamp_(min=1e-30)), transition
+
+    def _of_pairs(self, factors: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return (self.taste.vectors[items, : factors.shape[1]] @ factors[..., None])[..., 0]
+
+    @cached_property
+    def _gram(self) -> torch.Tensor:
+        """The products of the vectors, ``[k, k]``: nearly 1, but for items that came or moved after the fit."""
+        vectors = self.taste.vectors[:, : self.taste.k]
+        return vectors.T @ vectors
 
     def _moved(self, users: UserEdges) -> torch.Tensor | None:
         """Return the factors of t over its root mean square, ``[n_users, k']``; None where there is no order."""
@@ -217,20 +232,23 @@ class OrderFilter:
         scale = found.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
         return found.div_(scale.clamp_(min=1e-30))
 
-    def paired(self, sequences: Sequences) -> Iterator[FloatArray]:
-        """Give the features that are made of pairs, in the order of :data:`PAIRED`, ``[n_users, n_items]`` each."""
+    def paired(self, sequences: Sequences, items: IntArray | None = None) -> Iterator[tuple[str, FloatArray]]:
+        """Give the features that are made of pairs, and their names, ``[n_users, n_items]`` each; others are 0."""
+        # items: of each user alone, [n_users, m]
         ages = ages_of(sequences)
         long = self._history(sequences, ages, *LONG) if self.order.goes_around else None
+        per_item = torch.from_numpy(self._per_item if items is None else self._per_item[items])
         sharp = []
         for name, each in zip(PAIRED, self._sums(self._history(sequences, ages, *RECENT), long), strict=False):
-            scaled = torch.from_numpy(each).mul_(torch.from_numpy(self._per_item))
+            scaled = torch.from_numpy(each if items is None else np.take_along_axis(each, items, 1)).mul_(per_item)
             if f"{name}_sharp" in SHARP:
-                sharp.append((SHARPER * scaled).log1p_().numpy())
-            yield scaled.log1p_().numpy()  # at an eighth of the time of NumPy
+                sharp.append((f"{name}_sharp", (SHARPER * scaled).log1p_().numpy()))
+            yield name, scaled.log1p_().numpy()  # at an eighth of the time of NumPy
         last = self._history(sequences, ages, *LAST)
-        items, place = np.unique(last.indices, return_inverse=True)
-        weights = sp.csr_matrix((last.data, place, last.indptr), shape=(sequences.n_users, len(items)))
-        yield (weights @ self._after(items)).toarray()
+        after, place = np.unique(last.indices, return_inverse=True)
+        weights = sp.csr_matrix((last.data, place, last.indptr), shape=(sequences.n_users, len(after)))
+        summed = (weights @ self._after(after)).toarray()
+        yield "last", summed if items is None else np.take_along_axis(summed, items, 1)
         yield from sharp
 
     @property
@@ -249,7 +267,6 @@ class OrderFilter:
         yield counts.follow(recent, SMOOTHING)
         yield counts.follow(recent, SMOOTHING, before=True)
         if long is None:
-            yield np.zeros(recent.shape, dtype=np.float32)
             return
         step = counts.around(long, SMOOTHING)
         kept = np.flatnonzero((_largest(step) if through is None else through) & (step > 0))
@@ -267,13 +284,13 @@ class OrderFilter:
         """Return all features of some users, float32 ``[n_users, n_features, n_items]``."""
         assert users.sequences is not None
         n_items = self.taste.counters.n_items
-        found = torch.empty(users.n_users, len(FEATURES), n_items)
+        found = torch.zeros(users.n_users, len(FEATURES), n_items)
         found[:, : len(ITEM)] = self.item_features.cpu()
         taste, transition = self.dense_scores(users)
         found[:, len(ITEM)] = _log(taste, TASTE_SCALE).cpu()
         found[:, len(ITEM) + 1] = _log(transition, TRANSITION_SCALE).cpu()
-        for number, each in enumerate(self.paired(users.sequences), len(ITEM) + len(DENSE)):
-            found[:, number] = torch.from_numpy(each)
+        for name, each in self.paired(users.sequences):
+            found[:, FEATURES.index(name)] = torch.from_numpy(each)
         return found
 
     # ---- scores ----
@@ -287,19 +304,21 @@ class OrderFilter:
         users = self.edges(users)
         return self.of_users(users).add_(self.items_for(users))
 
-    def of_users(self, users: UserEdges) -> torch.Tensor:
-        """Return the part of the scores that depends on the users, ``[n_users, n_items]``."""
-        taste, transition = self.dense_scores(users)
+    def of_users(self, users: UserEdges, items: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the part of the scores that depends on the users, of all items or of ``items [n_users, m]``."""
+        taste, transition = self.dense_scores(users, items)
         found = _log(taste, TASTE_SCALE).mul_(self.order.weight("taste"))
         if users.sequences is not None:
             found.add_(_log(transition, TRANSITION_SCALE), alpha=self.order.weight("transition"))
-            for name, each in zip(PAIRED, self.paired(users.sequences), strict=True):
+            some = None if items is None else items.cpu().numpy()
+            for name, each in self.paired(users.sequences, some):
                 found.add_(torch.from_numpy(each).to(found), alpha=self.order.weight(name))
         return found
 
     def pair_scores(self, users: SignedGraph | UserEdges, items: torch.Tensor) -> torch.Tensor:
         """Return the scores of some items for each user, ``[n_users, m]``."""
-        return self.scores(users).gather(1, items)
+        users = self.edges(users)
+        return self.of_users(users, items).add_(self.items_for(users, items))
 
     def without_taste(self, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
         """Return what items, of all ``[n_items]``, have for a user without a taste: their popularity and trends."""
@@ -354,10 +373,7 @@ class OrderFilter:
         if self.order.transition is not None:
             parts = self.order.transition.contributions(sequences, self.taste.vectors, items)
             found += _divided(parts) * by_transition[:, None]
-        adds = {
-            name: each[0, items].astype(np.float64) * weight(name)
-            for name, each in zip(PAIRED, self.paired(sequences), strict=True)
-        }
+        adds = {name: each[0, items].astype(np.float64) * weight(name) for name, each in self.paired(sequences)}
         bounds, ages, long, through = np.arange(n_events + 1), ages_of(sequences), None, None
         if self.order.goes_around:
             long = _rows(sequences.item, bounds, self._n_items, faded(ages, *LONG))

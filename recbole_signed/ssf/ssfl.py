@@ -98,6 +98,14 @@ class SSFL(SSF):
         learned, share = self.learned, self.learned_settings.learned_share
         return self.filter.scores(self._edges(users, numbers), (share * learned.fold_in(users)) @ learned.factors.T)
 
+    def _pair_scores(self, users: SignedGraph, numbers: np.ndarray, items: torch.Tensor) -> torch.Tensor:
+        if not self.learned_factors.shape[1]:
+            return super()._pair_scores(users, numbers, items)
+        learned, share = self.learned, self.learned_settings.learned_share
+        items = items.to(self.device)
+        added = (learned.factors[items] @ (share * learned.fold_in(users))[..., None])[..., 0]
+        return self.filter.pair_scores(self._edges(users, numbers), items, added)
+
     @torch.no_grad()
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return users' and items' vectors of the filter, ``[n, k]``, and beside them the learned ones, ``[n, d]``."""

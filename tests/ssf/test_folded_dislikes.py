@@ -38,3 +38,21 @@ def test_a_repeated_dislike_counts_once_where_it_is_last(prepare_model: Callable
     found = model.fold_in([1, 2, 5], [3, 4, 3])
     torch.testing.assert_close(found, model.fold_in([1, 2, 5], [4, 3]), rtol=0, atol=0)
     assert not torch.equal(found, model.fold_in([1, 2, 5], [3]))
+
+
+@pytest.mark.parametrize("name", ["SSF", "SSFL", "SSFT"])
+def test_scores_of_pairs_alone_give_the_same_lists(
+    name: str, prepare_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a large catalogue what is near a dislike is scored alone, in a small one with all items."""
+    model, *_ = prepare_model(name, auto=False, dislike_strength=0.3)
+    model.fit()
+    users = torch.arange(1, 50)
+    of_all = model.judged(users)
+    asked = []
+    of_pairs = model._pair_scores
+    monkeypatch.setattr(model, "_pair_scores", lambda *args: asked.append(args) or of_pairs(*args))
+    monkeypatch.setattr("recbole_signed.model.verdicts.SPARSE", 0)
+    torch.testing.assert_close(model.judged(users), of_all, rtol=1e-5, atol=1e-6)
+    assert asked
+    assert not torch.equal(of_all, model.score(users))

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.arrays import contains, distinct, spans
+from recbole_signed.arrays import contains, distinct, in_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.personal_verdict import (
     LARGE,
@@ -153,12 +153,7 @@ class Judged:
 
     def _of_pairs(self, edges: EdgeState, user: IntArray, item: IntArray) -> np.ndarray:
         """Return the scores of pairs of a user, by its place, and an item, ``[n]``."""
-        order = np.argsort(user, kind="stable")
-        count = np.bincount(user, minlength=len(self.users))
-        items = np.ones((len(self.users), count.max(initial=1)), dtype=np.int64)
-        place = np.empty(len(user), dtype=np.int64)
-        place[order] = spans(np.zeros_like(count), count)
-        items[user, place] = item
+        items, place = in_rows(user, item, len(self.users))
         return np.asarray(self.learner.pair_scores(edges, self.users, items))[user, place]
 
 
