@@ -225,8 +225,7 @@ class RenewableModel:
         Raises:
             UsageError: the target is something else, its disk is full or not mounted, or the state is damaged.
         """
-        with self.maintaining() as state:
-            return state.back_up(target)
+        return self.current().back_up(target)
 
     def activate(self, name: str) -> None:
         """Put a saved version in force, for now and for the next start; events since then stay taken in.
@@ -251,8 +250,7 @@ class RenewableModel:
 
     def compact(self) -> int:
         """Put edges in the place of the log's rows up to the oldest version, or of all; return the last seq gone."""
-        with self.maintaining() as state:
-            return state.compact()
+        return self.current().compact()
 
     # ---- ending
 
