@@ -65,12 +65,11 @@ class RenewableModel:
             self._scratch_of(snapshot)
         self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
         learner.attach(state.edges)
-        some = False
+        before = state.applied_seq
         for update in state.replay():
-            some = True
             if len(update.changes.forgotten):  # what else a learner takes from updates follows from the edges
                 learner.update(state.edges, update.changes)
-        if some:
+        if state.applied_seq > before:
             learner.attach(state.edges)
         learner.announce(state.announced())
         self.state, self.learner = state, learner

@@ -152,6 +152,7 @@ class _Audit:
 
     def wishes(self, feature: str, words: Mapping[str, list[str]], n_users: int) -> dict[str, Any]:
         """Ask for less and more of values of a feature; give the mean share of the list before, after and undone."""
+
         def say(user: str, kind: str, value: str) -> list[tuple[str, float]]:
             self.clock += 1
             self.live.update([Event("", user, "", kind, self.clock, features={feature: value})])
