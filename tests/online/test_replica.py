@@ -52,7 +52,7 @@ def compact(writer: OnlineRecommender) -> None:
 
 
 MEANWHILE: dict[str, tuple[str, Callable[[OnlineRecommender], Any], int]] = {
-    "a user is erased": ("_select", lambda writer: writer.update([event(3, "leaves", "", "forget_user")]), 3),
+    "a user is erased": ("read", lambda writer: writer.update([event(3, "leaves", "", "forget_user")]), 3),
     "the log is compacted": ("catch_up", compact, 4),
     "ids come": ("catch_up", lambda writer: writer.update([event(n, f"new{n}", f"new{n}", "like") for n in (3, 4)]), 4),
 }

@@ -143,8 +143,8 @@ class _Audit:
 
     def of_users(self, n_users: int) -> list[Probes]:
         """Probe so many of the users with a like and something left to be shown; all of them where there are fewer."""
-        chosen = enumerate(self._drawn(n_users))
-        return [_Probe(self, user, np.random.default_rng([self.seed, place])).made() for place, user in chosen]
+        chosen = self._drawn(n_users)
+        return [self._probe(user, np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
 
     def _drawn(self, n_users: int) -> list[int]:
         known = np.flatnonzero((np.diff(self.likes.indptr) > 0) & (self.n_edges < self.items - 1))
@@ -177,6 +177,9 @@ class _Audit:
                 undone.append(say(user, "undo", value) == before)
         means = {kind: [float(each) for each in np.mean(pairs, axis=0)] for kind, pairs in counts.items() if pairs}
         return {"feature": feature, "users": len(counts["less"]), **means, "undone": float(np.mean(undone or [1]))}
+
+    def _probe(self, user: int, rng: np.random.Generator) -> Probes:
+        return _Probe(self, user, rng).made()
 
     def tell(self, user: int, *events: tuple[IntArray, str]) -> None:
         """Take in events of a user as one batch: of each kind some items."""
