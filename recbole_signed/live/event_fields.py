@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from recbole_signed.files import parse_json
-from recbole_signed.ids_and_times import id_text, quoted
+from recbole_signed.ids_and_times import MAX_ID, id_text, quoted
 
 LESS, MORE, UNDO, ASIDE, HIDE = range(10, 15)  # types that ask for something; ASIDE: a dislike `about`, or for a time
 ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1, HIDE: -1}  # what each of them asks for
@@ -59,17 +59,11 @@ def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]
     if kind == UNDO and not is_nothing(event := row.get("event")):
         if not is_nothing(row.get("features")):
             raise InvalidRowError("an undo names features or an event, not both")
-        try:
-            told["event"] = id_text(event)
-        except ValueError as error:
-            raise InvalidRowError(f"event {error}; expected the event_id of what is taken back") from None
+        told["event"] = id_in("event", event, expected="; expected the event_id of what is taken back")
     elif kind in (LESS, MORE, UNDO):
         told["features"] = _named(row.get("features"))
     elif kind == dislike and not is_nothing(about := row.get("about")) and about != "item":
-        try:
-            told["about"] = id_text(about)
-        except ValueError as error:
-            raise InvalidRowError(f"about {error}; expected 'item' or the name of a feature") from None
+        told["about"] = id_in("about", about, expected="; expected 'item' or the name of a feature")
     if kind != UNDO and not is_nothing(row.get("duration")):
         told["duration"] = _duration(row["duration"])
     if kind == dislike and not told:
@@ -90,6 +84,14 @@ def is_nothing(given: Any) -> bool:
     if isinstance(given, float):
         return math.isnan(given)
     return given is None or (isinstance(given, (str, Mapping)) and not given)
+
+
+def id_in(field: str, given: Any, longest: int = MAX_ID, expected: str = "") -> str:
+    """Return the id in a field of a row; InvalidRowError, which ends with what was expected, where it is none."""
+    try:
+        return id_text(given, longest)
+    except ValueError as error:
+        raise InvalidRowError(f"{field} {error}{expected}") from None
 
 
 def _duration(given: Any) -> float:

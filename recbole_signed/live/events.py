@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import itertools
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, iso_time, listed, quoted, unit_of
+from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, iso_time, listed, quoted, unit_of
 from recbole_signed.live.event_fields import (
     ASIDE,
     ASKING,
@@ -37,6 +38,7 @@ from recbole_signed.live.event_fields import (
     InvalidRowError,
     asked_in,
     features_text,
+    id_in,
     refuse_of_others,
 )
 
@@ -176,7 +178,7 @@ class EventBatch:
     @classmethod
     def of_rows(cls, rows: Sequence[tuple[str, str, str, int, int, float]]) -> EventBatch:
         """Make a batch of valid rows (event id, user, item, type code, time stamp, value)."""
-        event, user, item, kind, stamp, value = zip(*rows, strict=True) if rows else ((), (), (), (), (), ())
+        event, user, item, kind, stamp, value = zip(*rows, strict=True) if rows else [()] * 6
         return cls(
             list(event),
             list(user),
@@ -285,18 +287,17 @@ def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[tuple[str
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
         got = "type is missing" if name is None else f"{quoted(name)} is not a type of event"
         raise InvalidRowError(f"{got}{wanted}")
-    user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", MAX_ID if kind == FORGET_USER else longest)
-    item = "" if kind in NO_ITEM else _text(row.get("item_id"), "item_id", longest)
+    user = "" if kind == ITEM else id_in("user_id", row.get("user_id"), MAX_ID if kind == FORGET_USER else longest)
+    item = "" if kind in NO_ITEM else id_in("item_id", row.get("item_id"), longest)
     if kind != FORGET_USER and (dots := _DOTS & {user, item}):
         raise InvalidRowError(f"'{min(dots)}' is not taken as an id: clients leave it out of the address of a route")
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))
     event = row.get("event_id")
-    announces = kind in ANNOUNCED
-    kind, told = (kind, features_text(row.get("features"))) if announces else asked_in(row, kind, DISLIKE)
+    kind, told = (kind, features_text(row.get("features"))) if kind in ANNOUNCED else asked_in(row, kind, DISLIKE)
     if event is None or event == "":
         event = content_id(user + told, item, kind, stamp, value)
-    return (_text(event, "event_id", longest), user, item, kind, stamp, value), told
+    return (id_in("event_id", event, longest), user, item, kind, stamp, value), told
 
 
 def content_id(user: str, item: str, kind: int, timestamp: int, value: float) -> str:
@@ -308,7 +309,7 @@ def content_id(user: str, item: str, kind: int, timestamp: int, value: float) ->
 def id_of(value: Any, field: str = "user_id") -> str:
     """Return an id as events have it: whole numbers as text, text in normal form C."""
     try:
-        return _text(value, field, MAX_ID)
+        return id_in(field, value)
     except InvalidRowError as error:
         raise UsageError(f"{error}; an id is text that is not empty, or a whole number.") from error
 
@@ -316,13 +317,6 @@ def id_of(value: Any, field: str = "user_id") -> str:
 def ids_of(given: Any, what: str) -> list[str]:
     """Return one id or several as events have them."""
     return [id_of(each, f"{what}_id") for each in listed(given, what)]
-
-
-def _text(value: Any, field: str, longest: int) -> str:
-    try:
-        return id_text(value, longest)
-    except ValueError as error:
-        raise InvalidRowError(f"{field} {error}") from None
 
 
 def refuse_other_units(times: np.ndarray) -> None:
@@ -345,10 +339,7 @@ def time_of(row: Mapping[str, Any]) -> int | None:
 
 def _timestamp(value: Any, latest: int) -> int:
     if isinstance(value, str):
-        try:
-            value = int(value)
-        except ValueError:
-            value = _iso(_float(value))
+        value = _read(value, int, float, _iso)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, Integral) or isinstance(value, bool):
@@ -372,7 +363,7 @@ def _timestamp(value: Any, latest: int) -> int:
 def _value(value: Any) -> float:
     if value is None or value == "":
         return math.nan
-    number = _float(value) if isinstance(value, str) else value
+    number = _read(value, float) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, Real):
         raise InvalidRowError(f"value is {quoted(value)}, which is not a number")
     try:
@@ -384,19 +375,17 @@ def _value(value: Any) -> float:
     return number
 
 
-def _iso(text: float | str) -> float | str | int:
-    """Return a text of ISO 8601 with a time zone as milliseconds, anything else as it is."""
-    if not isinstance(text, str):
-        return text
-    try:
-        parsed = iso_time(text)
-    except ValueError:
-        return text
-    return text if parsed.tzinfo is None else round(parsed.timestamp() * 1000)
+def _iso(text: str) -> int:
+    """Return a time of ISO 8601 as milliseconds; ValueError for one without a time zone."""
+    parsed = iso_time(text)
+    if parsed.tzinfo is None:
+        raise ValueError(text)
+    return round(parsed.timestamp() * 1000)
 
 
-def _float(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _read(text: str, *ways: Callable[[str], float]) -> float | str:
+    """Return what the first way makes of a text that can read it; the text where none can."""
+    for way in ways:
+        with contextlib.suppress(ValueError):
+            return way(text)
+    return text

@@ -151,7 +151,6 @@ class OnlineRecommender(RenewableModel):
         """
         started = time.perf_counter()
         batch = events if isinstance(events, EventBatch) else EventBatch.of(events, self._limits)
-        self._check_process()
         if batch is not events:
             for place, reason in self._unfit(batch).items():
                 raise UsageError(f"Event {place} of the batch is not valid: {reason}.")

@@ -65,12 +65,11 @@ class RenewableModel:
             self._scratch_of(snapshot)
         self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
         learner.attach(state.edges)
-        some = False
+        before = state.applied_seq
         for update in state.replay():
-            some = True
             if len(update.changes.forgotten):  # what else a learner takes from updates follows from the edges
                 learner.update(state.edges, update.changes)
-        if some:
+        if state.applied_seq > before:
             learner.attach(state.edges)
         learner.announce(state.announced())
         self.state, self.learner = state, learner
@@ -225,8 +224,7 @@ class RenewableModel:
         Raises:
             UsageError: the target is something else, its disk is full or not mounted, or the state is damaged.
         """
-        with self.maintaining() as state:
-            return state.back_up(target)
+        return self.current().back_up(target)
 
     def activate(self, name: str) -> None:
         """Put a saved version in force, for now and for the next start; events since then stay taken in.
@@ -251,8 +249,7 @@ class RenewableModel:
 
     def compact(self) -> int:
         """Put edges in the place of the log's rows up to the oldest version, or of all; return the last seq gone."""
-        with self.maintaining() as state:
-            return state.compact()
+        return self.current().compact()
 
     # ---- ending
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from prepared import new_trainer, prepared
-from small_recommender import begin
+from small_recommender import Opens, begin
 
 from recbole_signed.live import OnlineRecommender, OnlineTrainer
 from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.store.settings import StateSettings
 
 FIELDS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 GRADIENTS = {"embedding_size": 8, "online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # it still moves fast
@@ -36,9 +37,29 @@ TRAINED: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def recommender(tmp_path: Path) -> Iterator[OnlineRecommender]:
-    with closing(begin(tmp_path / "state")) as made:
-        yield made
+def opens(tmp_path: Path) -> Iterator[Opens]:
+    """Open the state in ``state``, begun where there is none, in the place of the one that this has opened before.
+
+    Limits of the state hold until others are given.
+    """
+    opened, folder, limits = list[OnlineRecommender](), tmp_path / "state", dict[str, Any]()
+
+    def again(**more: Any) -> OnlineRecommender:
+        for each in opened:
+            each.close()
+        limits.update(more)
+        there, settings = folder.exists(), StateSettings(**limits)
+        opened.append(OnlineRecommender.open(folder, settings=settings) if there else begin(folder, state=settings))
+        return opened[-1]
+
+    yield again
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def recommender(opens: Opens) -> OnlineRecommender:
+    return opens()
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def forget_in_backup(path: Path, users: dict[int, bytes], timestamp: int) -> Non
         gone = [Event("", token, "", "forget_user", timestamp) for token in known if token is not None]
         backup.ingest(EventBatch.of(gone))
         backup.snapshot({}, {}, model="test")
-        assert not Erasure(backup).finish().rows
+        assert not Erasure(backup).finish(refit, forget_in_backup).rows
         refuse_forgotten(backup)
 
 

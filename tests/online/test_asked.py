@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from bare_state import ready
 from refusals import check_refused
-from small_recommender import N_ITEMS, NOW, Clock, begin, content, small_edges
+from small_recommender import N_ITEMS, NOW, Clock, Opens, begin, content, small_edges
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
@@ -57,15 +56,10 @@ def clock() -> Clock:
     return Clock(NOW / 1000 + 1)
 
 
-def opened(folder: Path, clock: Clock) -> OnlineRecommender:
-    return OnlineRecommender.open(folder, settings=StateSettings(clock=clock, newcomer_age=0))
-
-
 @pytest.fixture
-def live(folder: Path, clock: Clock) -> Iterator[OnlineRecommender]:
-    """The state of ``folder``, opened; closed at the end of a test."""
-    with closing(opened(folder, clock)) as made:
-        yield made
+def live(folder: Path, clock: Clock, opens: Opens) -> OnlineRecommender:
+    """The state of ``folder``, opened; ``opens`` opens it again."""
+    return opens(clock=clock, newcomer_age=0)
 
 
 Ranked = list[tuple[str, float]]
@@ -157,17 +151,15 @@ def test_a_dislike_with_an_end_or_about_a_feature(live: OnlineRecommender, clock
 
 
 @pytest.mark.parametrize("folder", ["Pop"], indirect=True)
-def test_an_undo_takes_back_what_an_event_asked_for(folder: Path, clock: Clock) -> None:
+def test_an_undo_takes_back_what_an_event_asked_for(live: OnlineRecommender, opens: Opens) -> None:
     """All its values, of its user alone, and nothing that took its place; also in one batch and after a restart."""
-    live = opened(folder, clock)
     before = live.recommend("u1", N_ITEMS)
     less = said("u1", "less", features={"genre": ["Horror", "Comedy"]})
     live.update([less])
     asked = live.recommend("u1", N_ITEMS)
     check_refused(f"no event with the id '{less.event_id}'", live.update, [said("u2", "undo", event=less.event_id)])
     assert live.recommend("u1", N_ITEMS) == asked != before
-    live.close()
-    live = opened(folder, clock)
+    live = opens()
     undo = said("u1", "undo", event=less.event_id)
     live.update([undo, undo])
     assert live.recommend("u1", N_ITEMS) == before
@@ -201,7 +193,6 @@ def test_an_undo_takes_back_what_an_event_asked_for(folder: Path, clock: Clock) 
     check_refused("not both", live.update, [said("u1", "undo", event=more.event_id, features=of("Comedy"))])
     with pytest.raises(UsageError, match="event is a field of the type undo alone"):
         live.update([said("u1", "like", "i1", event=more.event_id)])
-    live.close()
 
 
 def again(event: Event) -> Event:
@@ -241,7 +232,9 @@ def test_the_newest_counts_in_whatever_order_events_come(tmp_path: Path, clock: 
 
 
 @pytest.mark.parametrize("folder", ["SSF"], indirect=True)
-def test_no_trace_is_left_of_a_forgotten_user(live: OnlineRecommender, folder: Path, clock: Clock) -> None:
+def test_no_trace_is_left_of_a_forgotten_user(
+    live: OnlineRecommender, opens: Opens, folder: Path, clock: Clock
+) -> None:
     at, until = NOW + 123_456_789, NOW + 123_456_789 + 987_654_000
     events = [
         said("who", "less", features=of("Zyzzyva"), at=at, duration=987_654),
@@ -255,16 +248,14 @@ def test_no_trace_is_left_of_a_forgotten_user(live: OnlineRecommender, folder: P
     live.forget("who", at + 1)
     live.refit().result(60)
     assert not live.erase()
-    live.close()
     clock.now += 9 * DAY
-    opened(folder, clock).close()
+    opens().close()
     left = content(folder)
     assert not any(each in left for each in traces)
 
 
-def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock: Clock) -> None:
-    begin(tmp_path / "state").close()
-    live = opened(tmp_path / "state", clock)
+def test_events_that_ask_for_what_there_is_not_are_refused(opens: Opens, clock: Clock) -> None:
+    live = opens(clock=clock, newcomer_age=0)
     row = {"user_id": "u1", "type": "less", "timestamp": NOW}
     (first,) = live.ingest([{**row, "features": {"genre": "Horror"}}])
     assert "announce items with their features" in (first.reason or "")
@@ -301,7 +292,6 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
         user, item, kind, _ = small_edges()
         others = ((item == 1) & (kind == DISLIKE) & (user != 1)).sum()
         assert state.edges.item_dislikes[1] == others + 1  # the last alone is a dislike of the item
-    live.close()
 
 
 def test_events_come_back_from_a_batch_as_they_were() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bare_state import ready
 from refusals import check_refused
-from small_recommender import NOW, begin, content, event
+from small_recommender import NOW, Opens, begin, content, event
 from typer.testing import CliRunner
 from warm_python import WarmPython
 
@@ -36,9 +36,10 @@ def known(folder: Path) -> set[str]:
     return {each.path.name for each in backup.noted(folder)}
 
 
-def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledged(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    recommender = begin(folder)
+def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledged(
+    recommender: OnlineRecommender, tmp_path: Path
+) -> None:
+    folder = recommender.directory
     stop, numbers = threading.Event(), [0]
 
     def write() -> None:
@@ -73,7 +74,6 @@ def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledge
     recommender.update([event(10**6, "u1", "i1", "dislike")])
     expected = recommender.state.hash(), recommender.recommend("u7", 20)
     recommender.back_up(tmp_path / "last")
-    recommender.close()
     restore(tmp_path / "last", tmp_path / "restored")
     again = OnlineRecommender.open(tmp_path / "restored")
     assert again.state.hash() == expected[0]
@@ -202,8 +202,10 @@ def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("deep", ["", "of/a/machine"])
-def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: str) -> None:
-    recommender = begin(tmp_path / "state")
+def test_an_erasure_waits_for_the_disk_of_a_backup(
+    opens: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: str
+) -> None:
+    recommender = opens()
     recommender.update([event(1, "leaves-for-ever", "i1", "like")])
     disk, here = tmp_path / "disk", tmp_path / "here"
     with monkeypatch.context() as mounted:
@@ -218,14 +220,11 @@ def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: 
     assert b"leaves-for-ever" not in content(here)  # the others do not wait
     check_refused("can't be reached", recommender.back_up, disk / deep / "one")
     assert not list(disk.iterdir())
-    recommender.close()
     disk.rmdir()
     (tmp_path / "unmounted").rename(disk)
     with monkeypatch.context() as mounted:
         other_disk(mounted, disk)
-        recommender = OnlineRecommender.open(tmp_path / "state")
-        assert recommender.erase().rows == 0
-        recommender.close()
+        assert opens().erase().rows == 0
     assert b"leaves-for-ever" not in content(disk)
 
 
@@ -274,24 +273,25 @@ def test_an_erasure_does_not_wait_for_a_backup_that_was_destroyed(
     check_refused("is not a backup that was made of", run, *words)
 
 
-def test_a_backup_that_is_there_again_forgets(recommender: OnlineRecommender, tmp_path: Path) -> None:
+def test_a_backup_that_is_there_again_forgets(opens: Opens, tmp_path: Path) -> None:
     """On the same disk it can't be told from one that was deleted, for which nobody waits."""
+    recommender = opens()
     recommender.update([event(1, "leaves-for-ever", "i1", "like")])
     recommender.back_up(tmp_path / "backup")
     for _ in range(2):
         (tmp_path / "backup").rename(tmp_path / "moved")
         assert recommender.forget("leaves-for-ever").rows == 0
         (tmp_path / "moved").rename(tmp_path / "backup")
-        recommender.close()
-        recommender = OnlineRecommender.open(tmp_path / "state")
+        recommender = opens()
         recommender.erase()  # as it does by itself, in the background
         assert b"leaves-for-ever" not in content(tmp_path / "backup")
-    recommender.close()
 
 
-def test_a_user_who_came_back_goes_from_a_backup_that_remembers_the_first_forgetting(tmp_path: Path) -> None:
+def test_a_user_who_came_back_goes_from_a_backup_that_remembers_the_first_forgetting(
+    recommender: OnlineRecommender, tmp_path: Path
+) -> None:
     """There an event of forgetting that is older counts as one that was delayed on its way."""
-    recommender, secret, target = begin(tmp_path / "state"), "came-back", tmp_path / "backup"
+    secret, target = "came-back", tmp_path / "backup"
     recommender.update([event(1, secret, "i1", "like"), event(300, "other", "i2", "like")])
     recommender.forget(secret, timestamp=NOW + 100)
     recommender.update([event(200, secret, "i1", "like")])
@@ -304,11 +304,10 @@ def test_a_user_who_came_back_goes_from_a_backup_that_remembers_the_first_forget
     assert secret.encode() in content(target)
     recommender.forget("other", timestamp=NOW + 50)  # this event was delayed itself
     assert secret.encode() not in content(target)
-    recommender.close()
 
 
-def test_a_restored_state_forgets_in_all_backups_of_the_one_before(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_restored_state_forgets_in_all_backups_of_the_one_before(opens: Opens, tmp_path: Path) -> None:
+    recommender = opens()
     recommender.update([event(1, "leaves-for-ever", "i1", "like")])
     for name in ("one", "two", "three"):
         recommender.back_up(tmp_path / name)
@@ -318,12 +317,11 @@ def test_a_restored_state_forgets_in_all_backups_of_the_one_before(tmp_path: Pat
     restore(tmp_path / "two", tmp_path / "state")
     with OnlineState.open(tmp_path / "beside") as beside:
         assert known(beside.directory) == {"one", "two", "three"}
-    recommender = OnlineRecommender.open(tmp_path / "state")
+    recommender = opens()
     assert known(recommender.directory) == {"one", "two"}
     assert recommender.forget("leaves-for-ever").rows == 0
     for name in ("one", "two"):
         assert b"leaves-for-ever" not in content(tmp_path / name)
-    recommender.close()
 
 
 @pytest.mark.parametrize("line", [b'{"path": 5}', b"[1]", b"nonsense", b"[" * 100_000, b'{"path": "/tmp", "sum": 1}'])
@@ -434,8 +432,9 @@ def test_a_damaged_backup_is_not_restored(recommender: OnlineRecommender, tmp_pa
     assert not (tmp_path / "again").exists()
 
 
-def test_a_damaged_version_does_not_take_the_place_of_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_damaged_version_does_not_take_the_place_of_a_backup(
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = recommender.back_up(tmp_path / "backup")
     assert first.version == "v000001"
     recommender.update([event(1, "u1", "i1", "like")])
@@ -448,8 +447,9 @@ def test_a_damaged_version_does_not_take_the_place_of_a_backup(tmp_path: Path, m
     assert restore(tmp_path / "backup", tmp_path / "again") == first
 
 
-def test_a_backup_is_on_the_disk_before_it_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_backup_is_on_the_disk_before_it_is_in_its_place(
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(3):
         recommender.snapshot()
     recommender.compact()
@@ -498,6 +498,5 @@ def test_a_backup_names_nobody_whom_the_log_does_not_know(recommender: OnlineRec
     (tmp_path / "state" / "dead_letters.jsonl").write_text('{"reason": "?", "raw": {"user_id": "known-to-nobody"}}\n')
     recommender.back_up(tmp_path / "backup")
     recommender.forget("known-to-nobody")
-    recommender.close()
     for folder in ("state", "backup"):
         assert b"known-to-nobody" not in content(tmp_path / folder)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from bare_state import JsonLines, ready, take_from
 from faults import no_room, no_room_at
-from small_recommender import NOW, Clock, begin, content, event
+from small_recommender import NOW, Clock, Opens, begin, content, event
 from waiting import until
 
 from recbole_signed.errors import UsageError
@@ -85,16 +84,10 @@ def confirmed(folder: Path) -> list[str]:
     return found
 
 
-def open_with(folder: Path, clock: Clock, **settings: Any) -> OnlineRecommender:
-    return OnlineRecommender.open(folder, settings=StateSettings(clock=clock, **settings))
-
-
 @pytest.fixture
-def recommender(tmp_path: Path) -> Iterator[OnlineRecommender]:
+def recommender(opens: Opens) -> OnlineRecommender:
     """One whose clock stands still, soon before the events of the user."""
-    begin(tmp_path / "state").close()
-    with contextlib.closing(open_with(tmp_path / "state", Clock())) as opened:
-        yield opened
+    return opens(clock=Clock())
 
 
 def wait_for_the_background(recommender: OnlineRecommender) -> None:
@@ -103,11 +96,11 @@ def wait_for_the_background(recommender: OnlineRecommender) -> None:
 
 
 @pytest.mark.parametrize("model", ["SSF", "SignedEASE", "SignediALS", "BPR"])
-def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, model: str) -> None:
+def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, opens: Opens, model: str) -> None:
     folder, clock = tmp_path / "state", Clock()
     settings = {"embedding_size": 8, "epochs": 1, "refresh_steps": 2} if model == "BPR" else {}
     begin(folder, model, **settings).close()
-    recommender = open_with(folder, clock)
+    recommender = opens(clock=clock)
     recommender.update(events())
     recommender.refresh()
     pinned, state = recommender.snapshot(), recommender.state
@@ -135,7 +128,7 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     recommender.close()
     assert {each for each in confirmed(folder) if "edge" in each or "rows" in each or "time" in each} == set()
     clock.now += 9 * 86_400  # the grace is over
-    recommender = open_with(folder, clock)
+    recommender = opens()
     assert confirmed(folder) == []
     assert Versions(folder / "versions").is_pinned(pinned)
     recommender.close()
@@ -199,8 +192,7 @@ def test_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> No
     folders = tmp_path / "with", tmp_path / "without"
     tensors = []
     for folder, who in zip(folders, (True, False), strict=True):
-        begin(folder).close()
-        recommender = open_with(folder, Clock())
+        recommender = begin(folder, state=StateSettings(clock=Clock()))
         if who:
             recommender.update(events()[:6])
         recommender.refit().result(60)
@@ -217,10 +209,10 @@ def test_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> No
             np.testing.assert_allclose(np.abs(mine[key]), np.abs(theirs[key]), atol=1e-5)
 
 
-def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_path: Path) -> None:
+def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(opens: Opens) -> None:
+    """Until the grace ends, over restarts."""
     clock = Clock()
-    begin(tmp_path / "state").close()
-    recommender = open_with(tmp_path / "state", clock)
+    recommender = opens(clock=clock)
     recommender.update(events())
     before = recommender.state.users.id_of(WHO)
     recommender.forget(WHO, TIMES[7])
@@ -238,14 +230,10 @@ def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_pa
     found = recommender.update(mixed).update
     assert (found.n_new, found.n_duplicate, found.n_refused) == (3, 1, 1)
     assert found.status.tolist() == [0, 0, 2, 0, 1]
-    recommender.close()
-    recommender = open_with(tmp_path / "state", clock)  # the rule outlives a restart
-    assert recommender.update([Event("z", WHO, "i21", "like", TIMES[7] - 5)]).update.n_refused == 1
-    recommender.close()
+    late_one = [Event("z", WHO, "i21", "like", TIMES[7] - 5)]
+    assert opens().update(late_one).update.n_refused == 1
     clock.now += 9 * 86_400
-    recommender = open_with(tmp_path / "state", clock)  # and ends with the grace
-    assert recommender.update([Event("z", WHO, "i21", "like", TIMES[7] - 5)]).update.n_new == 1
-    recommender.close()
+    assert opens().update(late_one).update.n_new == 1
 
 
 def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(recommender: OnlineRecommender) -> None:
@@ -259,9 +247,8 @@ def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(recommender:
     assert "leaves" not in recommender.state.users
 
 
-def test_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
-    begin(tmp_path / "state").close()
-    recommender = open_with(tmp_path / "state", Clock(), grace=0)
+def test_without_a_grace_no_grave_is_dug(tmp_path: Path, opens: Opens) -> None:
+    recommender = opens(clock=Clock(), grace=0)
     recommender.update(events())
     recommender.forget(WHO, TIMES[7])
     recommender.refit().result(60)
@@ -272,9 +259,9 @@ def test_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("at", "told"), [("base", "No space left"), ("write-ahead file", "-wal can't be emptied")])
 def test_an_erasure_of_files_that_fails_is_pending_and_retried(
-    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, told: str
+    opens: Opens, monkeypatch: pytest.MonkeyPatch, at: str, told: str
 ) -> None:
-    folder = tmp_path / "state"
+    recommender = opens(clock=Clock())
     recommender.update(events())
     recommender.snapshot()
     with monkeypatch.context() as patch:
@@ -289,11 +276,9 @@ def test_an_erasure_of_files_that_fails_is_pending_and_retried(
         assert recommender.recommend("u1", 3)
         recommender.snapshot()
         assert recommender.pending_erasure.rows == 1
-        recommender.close()
-        open_with(folder, Clock()).close()  # a failed retry does not keep it closed
-    recommender = open_with(folder, Clock())  # tried again at opening, in the background
+        opens()  # a failed retry does not keep it closed
+    recommender = opens()  # tried again at opening, in the background
     until(lambda: not recommender.pending_erasure.rows, 10)
-    recommender.close()
 
 
 def test_an_erasure_that_fails_unexpectedly_in_the_background_is_told_and_retried(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from bare_state import ready
 from refusals import check_refused
-from small_recommender import NOW, begin, event
+from small_recommender import NOW, Opens, begin, event
 from waiting import held_calls
 
 from recbole_signed import files
@@ -53,8 +53,8 @@ def test_close_waits_for_an_update_and_later_calls_are_refused(recommender: Onli
         assert state.last_seq == len(acknowledged)
 
 
-def test_close_waits_for_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = begin(tmp_path / "state")
+def test_close_waits_for_a_refit(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = opens()
     started, go_on = held_calls(monkeypatch, type(recommender.learner), "fit")
     future = recommender.refit()
     assert started.wait(30)
@@ -63,7 +63,7 @@ def test_close_waits_for_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         go_on.set()
         closing.result(30)
     assert isinstance(future.exception(), UsageError)  # it was not swapped into a state that is closed
-    OnlineRecommender.open(tmp_path / "state").close()
+    opens()
 
 
 def test_ids_are_typed_alike_everywhere_and_k_is_checked(recommender: OnlineRecommender) -> None:
@@ -128,24 +128,24 @@ def test_an_activation_outlasts_a_refresh_under_way_and_leaves_the_strength_as_i
     assert recommender.learner.dislike_strength == 0.5
 
 
-def test_a_version_that_can_not_be_in_force_is_not_the_one_of_the_next_start(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_version_that_can_not_be_in_force_is_not_the_one_of_the_next_start(opens: Opens) -> None:
+    recommender = opens()
     first, expected = recommender.versions.current(), recommender.recommend("u1")
     other = recommender.state.snapshot({}, {"learner": {}}, model="Another")
     empty = recommender.state.snapshot({}, {}, model="SSF")
     recommender.activate(str(first))
     for name, message in ((other, "is of Another, not of SSF"), (empty, "does not hold what SSF needs")):
         check_refused(message, recommender.activate, name)
-    recommender.close()
-    recommender = OnlineRecommender.open(tmp_path / "state")
+    recommender = opens()
     assert recommender.versions.current() == first
     assert recommender.recommend("u1") == expected
-    recommender.close()
 
 
 @pytest.mark.parametrize("where", ["log:committed", "state:appended", "learner", "edges"])
-def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    plain, recommender = begin(tmp_path / "plain"), begin(tmp_path / "state")
+def test_after_an_exception_the_next_call_recovers(
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    plain = begin(tmp_path / "plain")
     for each in (plain, recommender):
         each.learner.dislike_strength = 0.9  # since the version was saved
     events = [event(n, f"user{n}", f"i{n % 7 + 1}", "like") for n in range(20)]
@@ -176,7 +176,6 @@ def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: 
     recommender.update([event(50, "user3", "brand new", "like")])
     plain.update([event(50, "user3", "brand new", "like")])
     assert recommender.state.hash() == plain.state.hash()
-    recommender.close()
     plain.close()
 
 
@@ -200,7 +199,7 @@ def test_a_state_without_a_model_refuses_until_it_is_recovered(tmp_path: Path, m
         assert state.users.tokens([1, 2]) == ["a", "b"]
 
 
-def test_a_forked_process_is_refused_and_does_no_harm(recommender: OnlineRecommender, tmp_path: Path) -> None:
+def test_a_forked_process_is_refused_and_does_no_harm(recommender: OnlineRecommender, opens: Opens) -> None:
     read, write = os.pipe()
     child = os.fork()
     if not child:  # the child
@@ -221,15 +220,15 @@ def test_a_forked_process_is_refused_and_does_no_harm(recommender: OnlineRecomme
         os._exit(0)
     assert os.read(read, 1000).decode() == "refused refused refused"
     assert recommender.update([event(2, "u1", "i2", "like")]).update.n_new == 1
-    recommender.close()
-    OnlineRecommender.open(tmp_path / "state").close()  # the child does not hold the lock
+    opens()  # the child does not hold the lock
     os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("what", ["deleted", "moved", "replaced", "log deleted"])
-def test_nothing_is_acknowledged_once_the_files_are_gone(tmp_path: Path, what: str) -> None:
+def test_nothing_is_acknowledged_once_the_files_are_gone(
+    recommender: OnlineRecommender, tmp_path: Path, what: str
+) -> None:
     folder = tmp_path / "state"
-    recommender = begin(folder)
     recommender.update([event(1, "u1", "i1", "like")])
     other = None
     if what == "deleted":
@@ -258,7 +257,6 @@ def test_nothing_is_acknowledged_once_the_files_are_gone(tmp_path: Path, what: s
 def test_what_is_committed_to_a_file_that_goes_away_meanwhile_is_not_acknowledged(
     recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def delete(step: str) -> None:
         if step == "log:before commit":
             shutil.rmtree(tmp_path / "state")

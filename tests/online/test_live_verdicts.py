@@ -17,7 +17,7 @@ import verdict_reference as slow
 from edge_streams import Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_recommender import begin, event
+from small_recommender import Opens, begin, event
 from verdict_reference import Person
 
 from recbole_signed.graph import SignedGraph
@@ -244,7 +244,7 @@ def test_what_falls_stays_in_the_list(tmp_path: Path, model: str) -> None:
     recommender.close()
 
 
-def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Path) -> None:
+def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Path, opens: Opens) -> None:
     """Also not in what is near to what: the likes of a visitor decide it."""
     plain, recommender = begin(tmp_path / "plain", "Pop"), begin(tmp_path / "state", "Pop")
     visits = [
@@ -260,9 +260,7 @@ def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Pa
     recommender.update([event(9000 + n, f"visitor{n}", "", "forget_user") for n in range(30)])
     assert lists(recommender) == lists(plain)
     recommender.close()
-    again = OnlineRecommender.open(tmp_path / "state")
-    assert lists(again) == lists(plain)
-    again.close()
+    assert lists(opens()) == lists(plain)
     plain.close()
 
 

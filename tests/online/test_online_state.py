@@ -198,7 +198,7 @@ def test_edges_that_lie_in_the_future_are_told(tmp_path: Path, caplog: pytest.Lo
         ({"timestamp": np.array([-1])}, "time stamps lie from -1"),
         ({"timestamp": np.array([1, 2])}, "differ in length"),
         ({"user_tokens": ["a", "a"]}, "only 1 differ"),
-        ({"user_tokens": ["a", ""]}, "not empty"),
+        ({"user_tokens": ["a", ""]}, "A user token is empty"),
         ({"item_tokens": ["\ud800"]}, "lone surrogate"),
         ({"user_tokens": ["jose\u0301", "jos\u00e9"]}, "2 user tokens were given and only 1 differ"),
         ({"timestamp": np.array([1_700_000_000])}, "looks like seconds; edges have milliseconds"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from refusals import check_refused
-from small_recommender import NOW, begin, event
+from small_recommender import NOW, Opens, event
 from waiting import until
 
 from recbole_signed.errors import UsageError
@@ -28,20 +28,6 @@ def lists(source: OnlineRecommender | OnlineReplica, users: list[str]) -> list[l
             items, values = best_items(learner, state.edges, state.users.id_of(user), 8, state.items.keys)
             found.append(list(zip(state.items.tokens(items.tolist()), values.tolist(), strict=True)))
     return found
-
-
-def test_it_follows_in_a_thread_and_survives_compaction(writer: OnlineRecommender, replica: OnlineReplica) -> None:
-    writer.update([event(1, "u1", "i1", "dislike")])
-    writer.snapshot()
-    writer.compact()  # beyond what the replica has read
-    follower = Follower(replica)
-    for number in range(2, 30):
-        writer.update([event(number, f"n{number}", "i2", "like")])
-    until(lambda: replica.applied_seq >= 29)
-    follower.close()
-    assert replica.applied_seq == 29
-    assert follower.failure is None
-    assert replica.users.id_of("n29") == writer.state.users.id_of("n29")  # type: ignore[union-attr]
 
 
 def test_an_open_replica_does_not_keep_forgotten_users(writer: OnlineRecommender, replica: OnlineReplica) -> None:
@@ -66,7 +52,7 @@ def compact(writer: OnlineRecommender) -> None:
 
 
 MEANWHILE: dict[str, tuple[str, Callable[[OnlineRecommender], Any], int]] = {
-    "a user is erased": ("_select", lambda writer: writer.update([event(3, "leaves", "", "forget_user")]), 3),
+    "a user is erased": ("read", lambda writer: writer.update([event(3, "leaves", "", "forget_user")]), 3),
     "the log is compacted": ("catch_up", compact, 4),
     "ids come": ("catch_up", lambda writer: writer.update([event(n, f"new{n}", f"new{n}", "like") for n in (3, 4)]), 4),
 }
@@ -98,17 +84,14 @@ def test_it_follows_though_something_happens_while_the_log_is_read(
     assert lists(replica, ["u1", "u2", "u3", "stays", "new3"]) == lists(writer, ["u1", "u2", "u3", "stays", "new3"])
 
 
-def test_a_replica_takes_the_limits_of_its_writer(tmp_path: Path) -> None:
-    begin(tmp_path / "state").close()
-    settings = StateSettings(newcomer_age=0)
-    writer = OnlineRecommender.open(tmp_path / "state", settings=settings)
+def test_a_replica_takes_the_limits_of_its_writer(opens: Opens, tmp_path: Path) -> None:
+    writer = opens(newcomer_age=0)
     writer.update([event(1, "fake", "invented", "like")])
-    for given, hidden in ((settings, []), (None, ["invented"])):
+    for given, hidden in ((StateSettings(newcomer_age=0), []), (None, ["invented"])):
         replica = OnlineReplica(tmp_path / "state", settings=given)
         assert replica.items.tokens(replica.hidden_items().tolist()) == hidden
         replica.close()
     assert not len(writer.state.hidden_items())  # type: ignore[union-attr]
-    writer.close()
 
 
 def test_a_replica_reads_what_is_withdrawn_after_changes(writer: OnlineRecommender, replica: OnlineReplica) -> None:
@@ -121,9 +104,9 @@ def test_a_replica_reads_what_is_withdrawn_after_changes(writer: OnlineRecommend
         assert table.tokens == left
 
 
-def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -> None:
+def test_a_state_that_another_one_has_replaced_is_not_followed(opens: Opens, tmp_path: Path) -> None:
     place, backup, aside = (tmp_path / name for name in ("state", "backup", "aside"))
-    writer = begin(place)
+    writer = opens()
     writer.back_up(backup)
     writer.update([event(1, "came after the backup", "i1", "like")])
     writer.snapshot()
@@ -132,7 +115,7 @@ def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -
     place.rename(aside)
     check_refused("moved or replaced while it was followed; put the directory back, or start", replica.follow)
     restore(backup, place)
-    restored = OnlineRecommender.open(place)
+    restored = opens()
     restored.update([event(2, "somebody else", "i2", "like")])
     restored.snapshot()
     check_refused("replaced while it was followed", replica.follow)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bare_state import ready
 from refusals import check_refused
-from small_recommender import N_ITEMS, NOW, Clock, begin, event
+from small_recommender import N_ITEMS, NOW, Clock, Opens, event
 
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.store.database import LOG
@@ -23,11 +23,9 @@ def ids(recommender: OnlineRecommender, user: str, **filters: Any) -> list[str]:
     return [item for item, _ in recommender.recommend(user, N_ITEMS + 10, **filters)]
 
 
-def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Path) -> None:
+def test_an_item_of_young_small_users_alone_is_not_shown_to_others(opens: Opens) -> None:
     clock = Clock()
-    begin(tmp_path / "state").close()
-    settings = StateSettings(clock=clock, newcomer_age=DAY, newcomer_size=3)
-    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
+    recommender = opens(clock=clock, newcomer_age=DAY, newcomer_size=3)
     fakes = [
         event(10 * n + m, f"fake{n}", item, "like")
         for n in range(30)
@@ -38,8 +36,7 @@ def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Pat
     assert "invented" not in ids(recommender, "stranger")
     recommender.refit().result(60)
     recommender.snapshot()
-    recommender.close()
-    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
+    recommender = opens()
     assert "invented" not in ids(recommender, "u1")
     assert recommender.state.items.tokens(recommender.state.hidden_items().tolist()) == ["invented"]
     recommender.update([Event("a1", "", "new", "item", NOW, features={}), event(898, "fake1", "new", "view")])
@@ -56,7 +53,6 @@ def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Pat
     recommender.update([event(902 + n, user, item, "like") for n, (user, item) in enumerate(few)])
     clock.now += DAY + 1
     assert "of pairs" not in ids(recommender, "u1")  # old, but small
-    recommender.close()
 
 
 def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path: Path) -> None:
@@ -92,25 +88,20 @@ def put_joined(folder: Path, user: str, joined: float) -> None:
         assert connection.execute("UPDATE users SET joined = ? WHERE token = ?", (joined, user)).rowcount == 1
 
 
-def test_times_of_joining_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    settings = StateSettings(clock=Clock(), newcomer_age=DAY, newcomer_size=1)
-    begin(tmp_path / "state").close()
-    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
+def test_times_of_joining_of_earlier_versions_are_read(opens: Opens, tmp_path: Path) -> None:
+    recommender = opens(clock=Clock(), newcomer_age=DAY, newcomer_size=1)
     recommender.update([event(1, "old", "a", "like"), event(2, "young", "b", "like")])
     recommender.close()
     put_joined(tmp_path / "state", "old", NOW - 1000 * DAY)
     put_joined(tmp_path / "state", "young", NOW)
-    with ready(tmp_path / "state", settings=settings) as state:
-        assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
+    state = opens().state
+    assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
 
 
 @pytest.mark.parametrize("end", ["unlike", "forget_user"])
-def test_what_is_hidden_follows_from_the_edges_in_force(tmp_path: Path, end: str) -> None:
-    clock = Clock()
-    settings = StateSettings(clock=clock, newcomer_age=DAY, newcomer_size=3)
-    begin(tmp_path / "state").close()
-    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
-    numbers = itertools.count()
+def test_what_is_hidden_follows_from_the_edges_in_force(opens: Opens, end: str) -> None:
+    clock, numbers = Clock(), itertools.count()
+    recommender = opens(clock=clock, newcomer_age=DAY, newcomer_size=3)
 
     def hidden(*events: tuple[str, str, str]) -> set[str]:
         """Take events, and return what is hidden then."""
@@ -130,10 +121,9 @@ def test_what_is_hidden_follows_from_the_edges_in_force(tmp_path: Path, end: str
     assert "two" in hidden(("grown", "i2", "unlike"))
     recommender.withdraw("i3")
     assert {"i3", "two"} <= hidden()
-    recommender.close()
 
 
-def test_what_an_undo_alone_has_named_is_not_shown(recommender: OnlineRecommender, tmp_path: Path) -> None:
+def test_what_an_undo_alone_has_named_is_not_shown(recommender: OnlineRecommender, opens: Opens) -> None:
     shown = set(ids(recommender, "stranger"))
     names = ["mistyped", "liked", "announced", "taken back"]
     recommender.update([Event(f"e{n}", "u1", name, "unlike", NOW) for n, name in enumerate(names)])
@@ -154,13 +144,10 @@ def test_what_an_undo_alone_has_named_is_not_shown(recommender: OnlineRecommende
     assert set(ids(recommender, "stranger")) == wanted
     recommender.snapshot()
     recommender.update([Event("e17", "u2", "liked", "unlike", NOW), Event("e18", "u3", "liked", "view", NOW)])
-    recommender.close()
-    recommender = OnlineRecommender.open(tmp_path / "state")
-    assert set(ids(recommender, "stranger")) == wanted
-    recommender.close()
+    assert set(ids(opens(), "stranger")) == wanted
 
 
-def test_a_withdrawn_item_is_never_shown_and_returns(recommender: OnlineRecommender, tmp_path: Path) -> None:
+def test_a_withdrawn_item_is_never_shown_and_returns(recommender: OnlineRecommender, opens: Opens) -> None:
     first = ids(recommender, "u1")
     recommender.withdraw([first[0], first[3], "not there yet"])
     assert ids(recommender, "u1") == [each for each in first if each not in (first[0], first[3])]
@@ -168,14 +155,12 @@ def test_a_withdrawn_item_is_never_shown_and_returns(recommender: OnlineRecommen
     assert "not there yet" not in ids(recommender, "u1")
     recommender.refit().result(60)
     recommender.snapshot()
-    recommender.close()
-    recommender = OnlineRecommender.open(tmp_path / "state")
+    recommender = opens()
     assert recommender.state.withdrawn == {first[0], first[3], "not there yet"}
     assert not {first[0], "not there yet"} & set(ids(recommender, "u1", include_only=[*first, "not there yet"]))
     recommender.put_back([first[0], "not there yet"])
     assert {first[0], "not there yet"} <= set(ids(recommender, "u1"))
     check_refused("item_id is empty", recommender.withdraw, [""])
-    recommender.close()
 
 
 def test_an_item_that_is_withdrawn_while_others_are_looked_up_is_not_shown(recommender: OnlineRecommender) -> None:

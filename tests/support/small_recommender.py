@@ -1,5 +1,6 @@
 """A small model over a state directory, begun without a run of RecBole."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from recbole_signed.live import LIKE, Event, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import Learner
+from recbole_signed.live.store.settings import StateSettings
 
 NOW = 1_700_000_000_000
 N_USERS, N_ITEMS = 40, 30
 SSF = {"rank": 6, "cutoff": 3}
+Opens = Callable[..., OnlineRecommender]
+"""Of the fixture ``opens``."""
 
 
 @dataclass
@@ -34,11 +38,17 @@ def small_edges(seed: int = 0, n: int = 500) -> tuple[np.ndarray, np.ndarray, np
     return pairs // N_ITEMS + 1, pairs % N_ITEMS + 1, kind, NOW - 10_000_000 + rng.permutation(n)
 
 
-def begin(directory: Path, model: str = "SSF", learner: Learner | None = None, **settings: Any) -> OnlineRecommender:
+def begin(
+    directory: Path,
+    model: str = "SSF",
+    learner: Learner | None = None,
+    state: StateSettings | None = None,
+    **settings: Any,
+) -> OnlineRecommender:
     """Begin a state of 40 users ``u1..`` and 30 items ``i1..``."""
     made = learner or make_learner(model, {**(SSF if model == "SSF" else {}), **settings})
     users, items = [f"u{n}" for n in range(1, N_USERS + 1)], [f"i{n}" for n in range(1, N_ITEMS + 1)]
-    return OnlineRecommender.begin(directory, made, users, items, small_edges())
+    return OnlineRecommender.begin(directory, made, users, items, small_edges(), settings=state)
 
 
 def begin_large(directory: Path, n_edges: int, n_users: int, n_items: int) -> None:

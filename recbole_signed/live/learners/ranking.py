@@ -189,8 +189,7 @@ def explained(
     of_items: dict[int, Any] = dict(zip(items.tolist(), learner.explain(judged.edges, user, items), strict=True))
 
     def likers(of: int) -> IntArray:
-        row = edges.of_item(of)
-        return row.ids[row.kind == LIKE].astype(np.int64)
+        return edges.likers(np.array([of])).ids.astype(np.int64)
 
     falls: dict[int, Fall] = {}
     if len(judged.fallen):

@@ -31,10 +31,9 @@ from recbole_signed.live.learners.ranking import best_items, ranked_scores
 from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
 from recbole_signed.live.replay import summarise
 from recbole_signed.live.replay.stream_spec import POP, WINDOW, ModelSpec, StreamSpec, milliseconds
-from recbole_signed.live.replay.windows import Cases, Replay, is_finished, measure, told, write_window
+from recbole_signed.live.replay.windows import Cases, Replay, measure, told, write_window
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
-from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.plugin.assignments import RUNS, yaml_if_there
 from recbole_signed.plugin.configuration import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, dataset_names
@@ -54,7 +53,7 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"window-{number:03d}.parquet" for number in range(len(replay))]
-    missing = [number for number, file in enumerate(files) if not is_finished(file)]
+    missing = [n for n, file in enumerate(files) if not (file.exists() and file.with_suffix(".json").exists())]
     if not missing:
         return out
     made = {"data_sha256": data, "versions": versions(), "machine": machine(), "threads": torch.get_num_threads()}
@@ -107,7 +106,7 @@ class _ByWindow:
 
 
 def _copy_of(edges: EdgeState) -> EdgeState:
-    return EdgeState.from_tensors(copy.deepcopy(edges.to_tensors()), edges.n_items)
+    return EdgeState.from_tensors(edges.to_tensors(), edges.n_items)
 
 
 def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: EventBatch) -> dict[str, list[float]]:
@@ -122,17 +121,10 @@ def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: EventB
             before = time.perf_counter()
             arm.learner.update(state.edges, update.changes)
             if arm.kind == "online" and first < timed:
-                _top(arm, state, update)
+                for user in update.changes.users[:1].tolist():  # whose list is made again
+                    best_items(arm.learner, state.edges, user, TOP, state.items.keys, user_keys=state.users.keys)
                 latency[arm.label].append(durable + time.perf_counter() - before)
     return latency
-
-
-def _top(arm: Arm, state: OnlineState, update: Update) -> None:
-    """Make the new list of the user of the event."""
-    users = update.changes.users.astype(np.int64)
-    if not len(users):
-        return
-    best_items(arm.learner, state.edges, int(users[0]), TOP, state.items.keys, user_keys=state.users.keys)
 
 
 def _renew(arms: list[Arm], state: OnlineState, *, open_: list[int]) -> dict[str, Any]:

@@ -154,11 +154,9 @@ def told(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dic
 
 
 def _read(features: Mapping[str, Any], folder: Path) -> FeatureTable:
-    if set(features) != {"item"}:
-        raise UsageError(f"the features of a replayed model are {{item: [...]}}, but are {features!r}.")
     settings = Settings.read(folder / f"{folder.name}.yaml")
     settings |= {"features": features, "data_path": str(folder), "dataset": folder.name}
-    table = read_features(Settings(settings), "item")
+    table = read_features(Settings(settings), "item") if set(features) == {"item"} else None
     if table is None:
         raise UsageError(f"the features of a replayed model are {{item: [...]}}, but are {features!r}.")
     return table
@@ -223,11 +221,6 @@ def write_window(
     file.with_suffix(".json").write_text(json.dumps({**times, **about, "made": made}), encoding="utf-8")
     with replacing(file) as partial:
         cases.write_parquet(partial)
-
-
-def is_finished(file: Path) -> bool:
-    """Return whether both files of a window are there."""
-    return file.exists() and file.with_suffix(".json").exists()
 
 
 def read_cases(folder: Path) -> pl.DataFrame:

@@ -25,11 +25,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from recbole_signed import __version__
+from recbole_signed.atomic.feature_file import read_side
 from recbole_signed.errors import UsageError, argument
+from recbole_signed.live import Event, OnlineRecommender
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import graph_of, learner_of
+from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.respond.responsiveness_table import DISLIKES, N_CLUSTER, NEUTRAL, Probes, Shown, summary
+from recbole_signed.live.trainer import LiveModel, base_of
+from recbole_signed.runs.fitted import fit_to_measure, kept_or_made, measured, origin_of
+from recbole_signed.ssf.validation import drawn
 
 IntArray = npt.NDArray[np.int64]
 N_NEIGHBOURS = 10  # items that count as more of the same
@@ -86,12 +93,6 @@ def respond(
     Raises:
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
     """
-    from recbole_signed.live import OnlineRecommender
-    from recbole_signed.live.learners import make_learner
-    from recbole_signed.live.learners.base import learner_of
-    from recbole_signed.live.trainer import LiveModel, base_of
-    from recbole_signed.runs.fitted import fit_to_measure, measured, origin_of
-
     for name, value in ((argument("n_users", option="--users"), n_users), (argument("k"), k)):
         if value < 1:
             raise UsageError(f"{name} is {value}; it must be 1 or more.")
@@ -128,18 +129,13 @@ class _Audit:
     """Probes users of a live model, which is left as it was but for what they viewed."""
 
     def __init__(self, live: Any, seed: int, k: int) -> None:
-        from recbole_signed.live import LIKE
-
         self.live, self.seed, self.k = live, seed, k
         with live.reading() as (state, _):
             edges = state.edges.export()
             self.users, self.items = state.edges.n_users, state.edges.n_items
             self.names = ["", *state.users.tokens(range(1, self.users))]
             self.item_names = ["", *state.items.tokens(range(1, self.items))]
-        liked = edges.kind == LIKE
-        shape = self.users, self.items
-        ones = np.ones(int(liked.sum()), dtype=np.float32)
-        self.likes = sp.csr_matrix((ones, (edges.user[liked], edges.item[liked])), shape=shape)
+        self.likes = graph_of(edges, self.users, self.items).likes
         self.by_item = self.likes.T.tocsr()
         self.n_likes = np.diff(self.by_item.indptr)
         self.n_edges = np.bincount(edges.user, minlength=self.users)
@@ -151,15 +147,11 @@ class _Audit:
         return [self._probe(user, np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
 
     def _drawn(self, n_users: int) -> list[int]:
-        from recbole_signed.ssf.validation import drawn
-
         known = np.flatnonzero((np.diff(self.likes.indptr) > 0) & (self.n_edges < self.items - 1))
-        found: list[int] = drawn(known, n_users, np.array([self.names[user] for user in known], dtype=object)).tolist()
-        return found
+        return drawn(known, n_users, np.array([self.names[user] for user in known], dtype=object)).tolist()
 
     def wishes(self, feature: str, words: Mapping[str, list[str]], n_users: int) -> dict[str, Any]:
         """Ask for less and more of values of a feature; give the mean share of the list before, after and undone."""
-        from recbole_signed.live import Event
 
         def say(user: str, kind: str, value: str) -> list[tuple[str, float]]:
             self.clock += 1
@@ -191,8 +183,6 @@ class _Audit:
 
     def tell(self, user: int, *events: tuple[IntArray, str]) -> None:
         """Take in events of a user as one batch: of each kind some items."""
-        from recbole_signed.live import Event
-
         batch = []
         for items, kind in events:
             for item in items.tolist():
@@ -202,8 +192,6 @@ class _Audit:
 
     def scores(self, user: int) -> np.ndarray:
         """Return what a user's items are ranked by, ``[n_items]``; minus infinity where there is an edge."""
-        from recbole_signed.live.learners.ranking import ranked_scores
-
         with self.live.reading() as (state, learner):
             ranked = ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))
             found = ranked[0, : self.items].double().numpy().copy()
@@ -348,8 +336,6 @@ class _Probe:
 
 def _words(config: Any, feature: str) -> dict[str, list[str]]:
     """Return the values that items have in a column of a data set's features, by the names of the items."""
-    from recbole_signed.atomic.feature_file import read_side
-
     table = read_side(config, "item", [feature])
     return {name: (value or "").split() for name, value in zip(table.ids, table.columns[feature], strict=True)}
 
@@ -377,9 +363,6 @@ def respond_all(
     models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
 ) -> list[dict[str, Any]]:
     """Audit models one after the other; what the folder holds of the same question is taken from it."""
-    from recbole_signed.live.learners import make_learner
-    from recbole_signed.runs.fitted import kept_or_made
-
     for model in models:
         make_learner(model)  # a model without a live learner is refused before any is trained
     return kept_or_made(models, dataset, folder, question, respond)
@@ -387,8 +370,6 @@ def respond_all(
 
 def has_learner(model: str) -> bool:
     """Return whether a model of that class name can go on learning from events."""
-    from recbole_signed.live.learners import make_learner
-
     try:
         make_learner(model)
     except UsageError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from recbole_signed.arrays import grown
+from recbole_signed.arrays import begins, grown, spans
 from recbole_signed.live.store.edge_views import pieces
 
 KEY = "key"
@@ -71,9 +71,7 @@ class Adjacency:
     def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and places ``[d]``."""
         start, length = self._start[rows], self._length[rows]
-        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(length, out=indptr[1:])
-        return indptr, np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
+        return np.append(0, np.cumsum(length)), spans(start, length)
 
     def find(self, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Place of each (row, key) in the columns, int64 ``[n]``; -1 where it is not there."""
@@ -150,20 +148,10 @@ class Adjacency:
         """Copy columns as CSR: indptr int64 ``[n + 1]`` and each column ``[E]``, sorted by row and key."""
         return _gather(self._start[: self._n], self._length[: self._n], self.columns, names)
 
-    def freeze(self) -> Frozen:
-        """Remember the rows as they are, at the cost of two numbers a row, until they are copied; `keep` follows."""
-        frozen = Frozen(self)
-        self._frozen.append(frozen)
-        return frozen
-
     def keep(self, rows: np.ndarray) -> None:
         """Let what is frozen copy rows, ``[m]`` in any order, that are about to change."""
         for frozen in self._frozen:
             frozen.keep(rows)
-
-    def thaw(self, frozen: Frozen) -> None:
-        """Let changes go on without a frozen copy."""
-        self._frozen.remove(frozen)
 
     def _move(self, row: int, length: int) -> None:
         """Give a row another place, with room for more than ``length`` entries."""
@@ -195,13 +183,14 @@ class Adjacency:
 
 
 class Frozen:
-    """Rows of an `Adjacency` at one moment: arrays are shared, and a row is copied before its first change."""
+    """Rows of an `Adjacency` at one moment, at the cost of two numbers a row: one is copied before its first change."""
 
     def __init__(self, rows: Adjacency) -> None:
         n = len(rows)
         self._rows, self._columns = rows, dict(rows.columns)
         self._start, self._length = rows._start[:n].copy(), rows._length[:n].copy()
         self._before: dict[int, dict[str, np.ndarray]] = {}
+        rows._frozen.append(self)  # until they are copied: `Adjacency.keep` tells it what is about to change
 
     def keep(self, rows: np.ndarray) -> None:
         """Copy rows that are about to change."""
@@ -218,7 +207,7 @@ class Frozen:
             indptr, columns = _gather(self._start, self._length, self._columns, names)
         finally:
             with lock:
-                self._rows.thaw(self)
+                self._rows._frozen.remove(self)
         for row, before in self._before.items():  # those that have changed meanwhile
             for name, column in zip(names, columns, strict=True):
                 column[indptr[row] : indptr[row + 1]] = before[name]
@@ -241,8 +230,7 @@ def _places(indptr: np.ndarray, start: np.ndarray, length: np.ndarray) -> Iterat
 def _gather(
     start: np.ndarray, length: np.ndarray, columns: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    indptr = np.zeros(len(start) + 1, dtype=np.int64)
-    np.cumsum(length, out=indptr[1:])
+    indptr = np.append(0, np.cumsum(length))
     found = [np.empty(indptr[-1], columns[name].dtype) for name in names]
     for entries, places in _places(indptr, start, length):
         for name, column in zip(names, found, strict=True):
@@ -252,8 +240,4 @@ def _gather(
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
     """Ranges [first, last) of equal values in a sorted array."""
-    if len(rows) == 1:
-        return [(0, 1)]
-    edges = np.flatnonzero(np.diff(rows)) + 1
-    bounds = [0, *edges.tolist(), len(rows)]
-    return [(a, b) for a, b in itertools.pairwise(bounds) if b > a]
+    return list(itertools.pairwise([*np.flatnonzero(begins(rows)).tolist(), len(rows)]))

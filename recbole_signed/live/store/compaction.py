@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, refusing, sync_folder
-from recbole_signed.ids_and_times import normal
+from recbole_signed.ids_and_times import id_text
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP, VIEW, refuse_other_units
 from recbole_signed.live.store.database import explained, transaction, truncate_wal, write_meta
@@ -150,16 +150,11 @@ def first_edges(
 
 
 def _all_new(vocabulary: Vocabulary, tokens: Iterable[str], what: str) -> NewTokens:
-    listed = list(tokens)
-    for token in listed:
-        if not isinstance(token, str) or not token or "\x00" in token:
-            raise UsageError(f"A {what} token is text that is not empty and holds no null character, got {token!r}.")
     try:
-        _, new, _ = vocabulary.propose([normal(token) for token in listed])
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"A {what} token holds a lone surrogate, which is not a character: {error.object!r}."
-        ) from error
+        listed = [id_text(token) for token in tokens]
+    except ValueError as error:
+        raise UsageError(f"A {what} token {error}; give text, each once.") from error
+    _, new, _ = vocabulary.propose(listed)
     if len(new.tokens) != len(listed):
         raise UsageError(f"{len(listed)} {what} tokens were given and only {len(new.tokens)} differ; give each once.")
     return new

@@ -13,7 +13,7 @@ from recbole_signed.counts import PairCounts, RecentCounts
 from recbole_signed.files import DamagedError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
-from recbole_signed.live.store.adjacency import KEY, Adjacency
+from recbole_signed.live.store.adjacency import KEY, Adjacency, Frozen
 from recbole_signed.live.store.edge_views import (
     Changes,
     EdgeArrays,
@@ -209,13 +209,13 @@ class EdgeState:
         if not parts:
             none = np.zeros(0, dtype=np.int32)
             return Changes(none, none, none.astype(np.int8), none.astype(np.int8), forgotten)
-        columns = parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
+        columns = tuple(map(np.concatenate, zip(*parts, strict=True)))
         if len(parts) > 1:
             order = np.lexsort((columns[1], columns[0]))
             columns = tuple(each[order] for each in columns)
         self._note(*columns)
-        user, item, before, after = columns[:4]
-        return Changes(user, item, before, after, forgotten)
+        user, item, old, new = columns[:4]
+        return Changes(user, item, old, new, forgotten)
 
     def erase(self, users: Iterable[int]) -> None:
         """Erase users, as a ``forget_user`` does."""
@@ -268,8 +268,7 @@ class EdgeState:
     def _rebuild(self, events: PairEvents) -> tuple[Registers, Registers]:
         """Make all rows again, with the events in them; give the registers before and after of their pairs."""
         user, item, registers = self._all()
-        known = _key(user, item)
-        touched = _key(events.user, events.item)
+        known, touched = _key(user, item), _key(events.user, events.item)
         key = np.sort(np.concatenate([known, touched]), kind="stable")  # two sorted runs, merged in one pass
         key = key[begins(key)]
         merged = Registers.none(len(key))
@@ -343,9 +342,8 @@ class EdgeState:
         for name in ("unlike_time", "undislike_time"):
             kept[name] = np.full(len(tensors["item"]), NEVER, dtype=np.int64)
             kept[name][tensors["retracted"]] = tensors[name]
-        registers = Registers(**kept)
         user = np.repeat(np.arange(state.n_users, dtype=np.int32), np.diff(indptr))
-        kind = state._load(user, tensors["item"], registers)
+        kind = state._load(user, tensors["item"], Registers(**kept))
         for first, last in pieces(indptr):
             part = slice(int(indptr[first]), int(indptr[last]))
             state._count(user[part], tensors["item"][part], np.zeros(part.stop - part.start, np.int8), kind[part])
@@ -364,7 +362,7 @@ class FrozenEdges:
     """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods."""
 
     def __init__(self, rows: Adjacency, n_users: int, *, by_item: bool) -> None:
-        self._frozen, self._n_users, self._by_item = rows.freeze(), n_users, by_item
+        self._frozen, self._n_users, self._by_item = Frozen(rows), n_users, by_item
 
     def tensors(self, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
         """Give what `EdgeState.to_tensors` gave then, of edges by user; ``lock`` is what changes hold."""

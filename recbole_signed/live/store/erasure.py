@@ -95,12 +95,8 @@ class Erasure:
         factors = max((row[1] for row in rows if row[1] <= scratch_seq), default=0)
         return newest["applied_seq"] < with_rows or newest["scratch_seq"] < factors
 
-    def finish(self, refit: Refit | None = None, forget_in_backup: ForgetInBackup | None = None) -> Pending:
-        """Do what can be done now, and return what is left; what fails is tried again the next time."""
-        with self.state.maintenance:
-            return self._finish(refit, forget_in_backup)
-
-    def _finish(self, refit: Refit | None, forget_in_backup: ForgetInBackup | None) -> Pending:
+    def finish(self, refit: Refit, forget_in_backup: ForgetInBackup) -> Pending:
+        """Do what can be done now, while `maintenance` is held; return what is left, which is tried again then."""
         state = self.state
         with state.entered():
             rows = self._rows()
@@ -109,17 +105,15 @@ class Erasure:
             return Pending(0, 0)
         reasons: list[str] = []
         with_rows = [row for row in rows if row[3]]
-        attempts = [lambda: self._clean_versions(rows, with_rows, refit)]
+        attempts: list[Callable[[], int | None]] = [lambda: self._clean_versions(rows, with_rows, refit)]
         if with_rows:
-            users = [row[0] for row in with_rows]
-            attempts.append(self._empty_wal)
-            attempts.append(lambda: self._clean_base([row[1] for row in with_rows], users))
+            attempts += [self._empty_wal, lambda: self._clean_base(with_rows)]
         if with_rows or returned:
             attempts.append(lambda: self._clean_backups(with_rows, forget_in_backup))
         fitted = 0
         for attempt in attempts:
             try:
-                fitted = max(fitted, attempt())
+                fitted = max(fitted, attempt() or 0)
             except (UsageError, OSError) as error:
                 reasons.append(str(error))
                 _logger.warning("An erasure is pending: %s", error)
@@ -133,7 +127,7 @@ class Erasure:
             write_small_sum(state.log.connection)
         return self.pending()
 
-    def _empty_wal(self) -> int:
+    def _empty_wal(self) -> None:
         """See that what was erased is not in the write-ahead file; a moment is left to those who read the log."""
         log = self.state.log
         for pause in _PAUSES:
@@ -141,21 +135,20 @@ class Erasure:
                 if log.erasure_pending:
                     log.empty_wal()
                 if not log.erasure_pending:
-                    return 0
+                    return
             time.sleep(pause)
         raise UsageError(
             f"{log.path}-wal can't be emptied and still holds what was erased; end what reads {log.path.name}, or make "
             "room on the disk."
         )
 
-    def _clean_base(self, seqs: list[int], users: list[int]) -> int:
-        log, newest = self.state.log, max(seqs)
+    def _clean_base(self, with_rows: list[Any]) -> None:
+        log, newest = self.state.log, max(row[1] for row in with_rows)
         if log.base is not None and log.base_seq < newest and self._base_done != (log.base, newest):
-            self.state.base.erase(users)
+            self.state.base.erase([row[0] for row in with_rows])
             self._base_done = log.base, newest
-        return 0
 
-    def _clean_versions(self, rows: list[Any], with_rows: list[Any], refit: Refit | None) -> int:
+    def _clean_versions(self, rows: list[Any], with_rows: list[Any], refit: Refit) -> int:
         """Throw away or fit again what holds users; return the seq up to which saved factors know no forgotten user."""
         versions = self.state.versions
         newest = self._newest_whole()
@@ -176,18 +169,12 @@ class Erasure:
             if not versions.is_pinned(name):
                 versions.remove(name)
                 continue
-            if refit is None:
-                raise UsageError(
-                    f"version {name} is pinned and holds forgotten users; open it with its model, or unpin it."
-                )
             snapshot = versions.load(name)
             edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
             edges.erase([user for user in users if user < edges.n_users])
             tensors, meta = refit(snapshot, edges, np.array(users, dtype=np.int64))
             versions.replace(name, tensors, edges.to_tensors(), meta, max(last_rows, last_factors))
-        if not versions.names():
-            return 2**62
-        return int(fitted)
+        return int(fitted) if versions.names() else 2**62
 
     def _newest_whole(self) -> dict[str, Any] | None:
         for name in self.state.versions.candidates():
@@ -208,12 +195,12 @@ class Erasure:
         except (UsageError, KeyError, TypeError, ValueError):
             return {"applied_seq": -1, "scratch_seq": -1, "erased_seq": -1}
 
-    def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup | None) -> int:
+    def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup) -> None:
         directory = self.state.directory
         for each in leftovers(directory):
             shutil.rmtree(each)
         if not (directory / BACKUPS).exists():
-            return 0
+            return
         newest = max((row[1] for row in rows), default=0)
         stamp = max((row[2] for row in rows), default=self.state.settings.now())
         problems: list[str] = []
@@ -225,11 +212,8 @@ class Erasure:
                     problems.append(str(error))
         if problems:
             raise UsageError(" ".join(problems))
-        return 0
 
-    def _clean_backup(
-        self, backup: NotedBackup, newest: int, stamp: int, forget_in_backup: ForgetInBackup | None
-    ) -> None:
+    def _clean_backup(self, backup: NotedBackup, newest: int, stamp: int, forget_in_backup: ForgetInBackup) -> None:
         directory, path = self.state.directory, backup.path
         backup.refuse_away(directory)
         clear_leftovers(path)
@@ -240,8 +224,6 @@ class Erasure:
             return
         if not backup.missed and self._backups_done.get(path, -1) >= newest:
             return
-        if forget_in_backup is None:
-            raise UsageError(f"the backup {path} holds forgotten users; open the state with its model.")
         users = self.state.users
         with self.state.entered():  # all who ever were forgotten: it may have been away before
             tags = {user: users.tag(user) for user in users.tombstones.tolist()}

@@ -339,10 +339,6 @@ class EventLog:
         """Return the places of events that were never taken, the first of each id."""
         return self._fresh([self._seen.digest(each) for each in event_ids])
 
-    def read(self, after_seq: int, limit: int) -> LogBatch:
-        """Read up to ``limit`` rows with a greater ``seq``."""
-        return self._select(after_seq, 2**62, limit)
-
     def commits(self, after_seq: int) -> Iterator[LogBatch]:
         """Read the batches after ``after_seq`` as they were appended, less what was erased since."""
         query = (
@@ -362,7 +358,7 @@ class EventLog:
                 cursor.close()
                 if not group:
                     return
-                block = self._select(after_seq, group[-1][1], -1)
+                block = self.read(after_seq, -1, group[-1][1])
             for first, last, kept, n_users, n_items, checksum in group:
                 if checksum != text_sum((last, first, n_users, n_items)):
                     raise damaged(self.path, f"the commit of seq {last} is not what was written")
@@ -393,7 +389,8 @@ class EventLog:
         for _ in self.commits(self.base_seq):
             pass
 
-    def _select(self, after: int, last: int, limit: int) -> LogBatch:
+    def read(self, after: int, limit: int, last: int = 2**62) -> LogBatch:
+        """Read rows with a greater ``seq``, ``limit`` of them at most, all of them for -1, up to ``last``."""
         if after < self.base_seq:
             raise damaged(self.path, f"rows up to {self.base_seq} were compacted, those after {after} were expected")
         with reading(self.path):

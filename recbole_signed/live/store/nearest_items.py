@@ -52,9 +52,7 @@ class NearestItems:
         starts = range(0, max(len(items), 1), PIECE_OF_ITEMS)
         parts = [self._of(edges, items[at : at + PIECE_OF_ITEMS], keys, most) for at in starts]
         length, near, cosine = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-        indptr = np.zeros(len(items) + 1, dtype=np.int64)
-        length.cumsum(out=indptr[1:])
-        return indptr, near, cosine
+        return np.append(0, length.cumsum()), near, cosine
 
     def _of(self, edges: Any, items: np.ndarray, keys: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
         while True:

@@ -94,7 +94,7 @@ class LearnedSpectralLearner(SpectralLearner):
         user_edges, scores = rows_of(edges, one, edges.n_items), self.pair_scores(edges, one, items[None])[0]
         return learned.explained(told, user_edges, items, self.learned_settings.learned_share, scores)
 
-    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
+    def top(self, *_: Any) -> None:
         """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""
 
     # ---- keeping
@@ -125,14 +125,6 @@ class LearnedSpectralLearner(SpectralLearner):
 
 
 def _least_squares(settings: LearnedSettings, dislike_weight: float) -> LeastSquaresLearner:
-    problem = settings.problem(dislike_weight)
-    return LeastSquaresLearner(
-        embedding_size=settings.learned_rank,
-        n_iterations=settings.learned_passes,
-        like_weight=problem.like_weight,
-        dislike_weight=problem.dislike_weight,
-        dislike_target=problem.dislike_target,
-        unobserved_weight=problem.unobserved_weight,
-        reg_weight=problem.regularisation,
-        reg_exponent=problem.regularisation_exponent,
-    )
+    made = LeastSquaresLearner(settings.learned_rank, settings.learned_passes)
+    made.problem = settings.problem(dislike_weight)
+    return made

@@ -240,8 +240,7 @@ class SpectralLearner(Learner):
         """Read the edges of users as the filter does."""
         w = self.settings.dislike_weight
         like = rows.kind == LIKE
-        size = np.zeros(len(like) + 1)
-        np.cumsum(np.where(like, 1.0, abs(w)), out=size[1:])
+        size = np.append(0.0, np.cumsum(np.where(like, 1.0, abs(w))))
         return UserEdges(rows.indptr, rows.ids, np.where(like, 1.0, w), np.diff(size[rows.indptr]))
 
     @property

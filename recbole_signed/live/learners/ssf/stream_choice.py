@@ -20,6 +20,7 @@ from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
+from recbole_signed.live.learners.base import graph_of
 from recbole_signed.live.learners.ssf.time_learner import USERS, held_out, refitted_weights
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model.verdicts import PersonalVerdicts
@@ -90,7 +91,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     weights, lowers = Fit(weights_of(None)), given.get("dislike_strength", strength) > 0
     for moment, end in pairwise(np.quantile(edges.timestamp, MOMENTS)):
         train = edges.timestamp < moment
-        graph = _graph(edges, train, n_users, n_items)
+        graph = graph_of(edges.where(train), n_users, n_items)
         fitted = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS)
         sequences = Sequences.of(*edges.where(train).verdicts, n_users)
         transition = Transition(torch.from_numpy(TransitionSums.of(sequences, leading(fitted.vectors)).solve()))
@@ -169,7 +170,7 @@ def _tuned(
     users = drawn(known, MAX_USERS)
     if not len(users):
         raise _nothing_to_choose_on("has no user")
-    graph = _graph(edges, train, n_users, n_items)
+    graph = graph_of(edges.where(train), n_users, n_items)
     validation = _validation(edges, train, graph, users, given)
     start, _ = FilterSettings.split(given)
     found = tune(graph, validation, start, ITERATIONS, given, taste_alone=taste_alone)
@@ -185,17 +186,12 @@ def _what_comes_next(
     held = np.unique(edges.user[~train & (edges.kind == LIKE)])
     if not train.any() or not len(held):
         raise _nothing_to_choose_on("has no events before its last tenth in time, or no like in it,")
-    graph = _graph(edges, train, n_users, n_items)
+    graph = graph_of(edges.where(train), n_users, n_items)
     return train, graph, _validation(edges, train, graph, drawn(held, MAX_USERS), given)
 
 
 def _nothing_to_choose_on(why: str) -> UsageError:
     return UsageError(f"the base of the stream {why} to choose settings on; set auto: False, and give them.")
-
-
-def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> SignedGraph:
-    sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
-    return SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
 
 
 def _validation(
@@ -234,7 +230,3 @@ def _measured(edges: EdgeArrays, train: np.ndarray, n_users: int) -> np.ndarray:
     known = np.bincount(edges.user[train & np.isin(edges.kind, (LIKE, DISLIKE))], minlength=n_users)
     held = np.bincount(edges.user[~train & (edges.kind == LIKE)], minlength=n_users)
     return np.flatnonzero((known > 0) & (held > 0))
-
-
-def _side(edges: EdgeArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return edges.user[rows], edges.item[rows]
