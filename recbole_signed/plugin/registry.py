@@ -304,7 +304,7 @@ def _properties_beside(module: str, name: str) -> Path | None:
 
 def stock_models(package: str = "recbole") -> Iterator[tuple[str, str]]:
     """Yield (name, family) of RecBole's (or RecBole-GNN's) own models, read from its files without importing them."""
-    folder = _package_folder(package)
+    folder = recbole_folder(package)
     for path in sorted((folder / "model").glob("*_recommender/*.py")) if folder is not None else ():
         for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
             if name.lower() == path.stem:
@@ -324,12 +324,8 @@ def unknown_model(name: object, known: Iterable[str] | None = None) -> UsageErro
     return UsageError(f"there is no model named '{name}'{hint or others}")
 
 
-def recbole_folder() -> Path | None:
-    """Return RecBole's package folder without importing it; None where it is not installed."""
-    return _package_folder("recbole")
-
-
-def _package_folder(package: str) -> Path | None:
+def recbole_folder(package: str = "recbole") -> Path | None:
+    """Return RecBole's (or RecBole-GNN's) package folder without importing it; None where it is not installed."""
     spec = importlib.util.find_spec(package)
     locations = spec.submodule_search_locations if spec is not None else None
     return Path(next(iter(locations))) if locations else None
