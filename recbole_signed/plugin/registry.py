@@ -98,13 +98,8 @@ def register_model(
     if folder is not None and any((folder / "model").glob(f"*_recommender/{name.lower()}.py")):
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
     _register(ModelEntry(name, module, path, dataset, trainer))
-    _tell_children(registered[name])
-
-
-def _tell_children(entry: ModelEntry) -> None:
-    properties = None if entry.properties is None else str(entry.properties.absolute())
-    about = {"module": entry.module, "properties": properties, "dataset": entry.dataset, "trainer": entry.trainer}
-    _tell(INHERITED, entry.name, about)
+    defaults = None if path is None else str(path.absolute())
+    _tell(INHERITED, name, {"module": module, "properties": defaults, "dataset": dataset, "trainer": trainer})
 
 
 def _tell(variable: str, name: str, about: Mapping[str, Any]) -> None:
