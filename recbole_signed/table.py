@@ -162,15 +162,12 @@ def to_text(table: Table, width: int | None = None, color: bool = False) -> str:
 def to_markdown(table: Table) -> str:
     """Return the table as GitHub prints Markdown: best in bold, second underlined."""
     blocks = [f"# {markdown_escaped(table.title)}", *map(markdown_escaped, table.intro)]
-    wraps = {"best": ("**", "**"), "second": ("<u>", "</u>"), "": ("", "")}
+    wraps = {"best": "**%s**", "second": "<u>%s</u>", "": "%s"}
     for section in table.sections:
         headers = table.headers(section)
         rows = [[each.shown for each in headers], ["---" if each.left else "---:" for each in headers]]
         for line in section.lines:
-            cells = [
-                "".join((wraps[_mark_of(cell)][0], _markdown_cell(cell), wraps[_mark_of(cell)][1], _sign(cell)))
-                for cell in line.cells
-            ]
+            cells = [wraps[_mark_of(cell)] % markdown_escaped(_text_of(cell)) + _sign(cell) for cell in line.cells]
             if line.failure is not None:
                 cells = [markdown_escaped(line.failure), *[""] * (len(headers) - len(line.head) - 1)]
             rows.append([*map(markdown_escaped, line.head), *cells])
@@ -180,10 +177,6 @@ def to_markdown(table: Table) -> str:
             small_print = markdown_escaped(section.small_print)
             blocks.append(f"{small_print[0].upper()}{small_print[1:].removesuffix('.')}.")
     return "\n\n".join([*blocks, *map(markdown_escaped, table.notes)]) + "\n"
-
-
-def _markdown_cell(cell: Any) -> str:
-    return cell.text() if isinstance(cell, Cell) else markdown_escaped(str(cell))
 
 
 def markdown_escaped(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -158,11 +158,6 @@ def _made(make: Callable[[Path], Path]) -> Interactions:
         warnings.warn(f"{rows} left out; see {folder / f'{folder.name}.rejected.tsv'}", stacklevel=3)
     for sentence in record.get("warnings", ()):
         warnings.warn(sentence, stacklevel=3)
-    return described(folder, record, kept)
-
-
-def described(folder: Path, record: Mapping[str, Any], kept: Any = None) -> Interactions:
-    """Return what ``dataset.json`` of a converted data set says."""
     rows = record["rows"]
     return Interactions(
         folder=folder,

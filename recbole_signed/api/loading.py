@@ -60,11 +60,11 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     if not bundled and Path(config["data_path"]).is_dir():
         refuse_changed(Path(config["data_path"]), name)
     with no_training_curves(), no_warnings():
-        found = restored(state)
-    parts = [each._dataset for each in found.parts if each is not None]
+        model, data, loaders = restored(state)
+    parts = [each._dataset for each in loaders if each is not None]
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    sequences = UserSequences(found.data) if hasattr(found.data, "item_list_length_field") else None
-    return Recommender(config, found.model, parts[0], edges_of(*parts), scratch, sequences)
+    sequences = UserSequences(data) if hasattr(data, "item_list_length_field") else None
+    return Recommender(config, model, parts[0], edges_of(*parts), scratch, sequences)
 
 
 def _usable(device: Any) -> torch.device:

@@ -39,7 +39,6 @@ from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
 from recbole_signed.graph import LONG
 from recbole_signed.graph.top_scores import largest
 
-_MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"
 _RANKED = "_recbole_signed_ranked"
 _EDGE_GROUPS = "_recbole_signed_edge_groups"
@@ -50,13 +49,10 @@ _BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
 
 
 def install(collector_module: ModuleType) -> None:
-    """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``, for batches of signed data; once."""
-    if _MARK in vars(collector_module.Collector):
-        return
+    """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``, for batches of signed data."""
     wrapt.wrap_function_wrapper(collector_module, "Collector.eval_batch_collect", _eval_batch_collect)
     wrapt.wrap_function_wrapper(collector_module, "Collector.get_data_struct", _get_data_struct)
     wrapt.wrap_function_wrapper(collector_module, "Collector.data_collect", _data_collect)
-    setattr(collector_module.Collector, _MARK, True)
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,11 @@ def _hits(batch: _Batch, items: torch.Tensor, held_out: torch.Tensor) -> torch.T
     """Return, as integers, which of ``items [n_rows, k]`` are among held-out pairs ``row * n_items + item``."""
     n_rows, n_items = batch.scores.shape
     keys = torch.arange(n_rows, device=items.device)[:, None] * n_items + items
-    return _is_in(keys, held_out.to(items.device))
+    if not len(held_out):
+        return torch.zeros_like(keys)
+    ascending = held_out.to(items.device)
+    place = torch.searchsorted(ascending, keys).clamp_(max=len(ascending) - 1)
+    return (ascending[place] == keys).long()
 
 
 def _with_counts(columns: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
@@ -214,14 +214,6 @@ def _unsigned(collector: Any) -> UsageError:
     return unsigned_error(
         wanted, f"no dislikes were held out of the data set '{config['dataset']}' under mode '{mode}'"
     )
-
-
-def _is_in(values: torch.Tensor, ascending: torch.Tensor) -> torch.Tensor:
-    """Return, as integers, which ``values`` occur among the ``ascending`` ones."""
-    if not len(ascending):
-        return torch.zeros_like(values)
-    place = torch.searchsorted(ascending, values).clamp_(max=len(ascending) - 1)
-    return (ascending[place] == values).long()
 
 
 def _sign_auc(batch: _Batch) -> torch.Tensor:

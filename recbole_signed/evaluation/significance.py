@@ -31,18 +31,6 @@ class PValues:
     better: FloatArray  # of "no better", against "the first model is better"
     two_sided: FloatArray  # of "no difference", against "one of the two is better"
 
-    def holm(self) -> PValues:
-        """Return them corrected by :func:`holm`, each kind as a family of its own."""
-        return PValues(holm(self.better), holm(self.two_sided))
-
-
-@dataclass(frozen=True)
-class ConfidenceInterval:
-    """A confidence interval of each mean difference, ``[n_comparisons]`` both; nan where no user counts."""
-
-    low: FloatArray
-    high: FloatArray
-
 
 def paired_t(differences: FloatArray) -> PValues:
     """Student's paired t test on each column; p is nan where all differences are equal, 1 where they are 0."""
@@ -136,8 +124,11 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
-) -> ConfidenceInterval:
-    """Percentile intervals of the mean differences, by drawing users with replacement; of each column by itself."""
+) -> tuple[FloatArray, FloatArray]:
+    """Return percentile intervals of the mean differences, by drawing users with replacement, column by column.
+
+    They are the low and the high ends, ``[n_comparisons]`` both; nan where no user counts.
+    """
     n_users, n_comparisons = differences.shape
     known = ~np.isnan(differences)
     values, everybody = np.nan_to_num(differences), bool(known.all())
@@ -160,7 +151,7 @@ def bootstrap(
     tail = 100.0 * (1.0 - level) / 2.0
     if some.any():
         low[some], high[some] = np.nanpercentile(means[:, some], [tail, 100.0 - tail], axis=0)
-    return ConfidenceInterval(low, high)
+    return low, high
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:

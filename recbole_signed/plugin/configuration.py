@@ -80,8 +80,12 @@ def load_defaults(config: Any, model_class: type, dataset: str) -> None:
     loss = {**config.internal_config_dict, **config.external_config_dict}.get("loss_type")
     if is_sequential(model_class) and loss == "CE":
         config.internal_config_dict["train_neg_sample_args"] = None  # RecBole refuses its own default here
-    default = config.internal_config_dict.get("protocol", "recbole")
-    config.internal_config_dict.update(_protocol(config.external_config_dict.get("protocol", default)))
+    name = config.external_config_dict.get("protocol", config.internal_config_dict.get("protocol", "recbole"))
+    if not isinstance(name, str) or name not in PROTOCOLS:
+        raise UsageError(
+            f"there is no protocol named '{name}'; use one of {', '.join(PROTOCOLS)}{ending(str(name), PROTOCOLS)}"
+        )
+    config.internal_config_dict.update(PROTOCOLS[name])
 
 
 @dataclass(frozen=True)
@@ -118,21 +122,6 @@ def check_dataset_name(dataset: Any) -> None:
 def is_sequential(model_class: Any) -> bool:
     """Whether a model reads sequences: its batches of evaluation are rows, not scores."""
     return getattr(getattr(model_class, "type", None), "name", "") == "SEQUENTIAL"
-
-
-def scores_all_items(model_class: Any) -> bool:
-    """Whether a model scores all items of a user at once, and not only pairs."""
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    return getattr(model_class, "full_sort_predict", None) is not AbstractRecommender.full_sort_predict
-
-
-def _protocol(name: Any) -> dict[str, Any]:
-    if not isinstance(name, str) or name not in PROTOCOLS:
-        raise UsageError(
-            f"there is no protocol named '{name}'; use one of {', '.join(PROTOCOLS)}{ending(str(name), PROTOCOLS)}"
-        )
-    return PROTOCOLS[name]
 
 
 def _find_folder(config: Any, dataset: str) -> Path:
@@ -210,9 +199,12 @@ def add_signed_settings(config: Any) -> None:
             raise UsageError(f"{config.model} {need}, but the data set '{config.dataset}' has no sign; {HOW_TO_SIGN}")
         _warn_of_ratings(config)
         return
-    given = {*config.external_config_dict, *beside.values}
-    by_scores = ranks_all(final["eval_args"]) and not is_sequential(config.model_class)
-    by_scores &= scores_all_items(config.model_class)  # RecBole asks the others for so many pairs at a time
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    given, kind = {*config.external_config_dict, *beside.values}, config.model_class
+    by_scores = ranks_all(final["eval_args"]) and not is_sequential(kind)
+    # RecBole asks those that score pairs alone for so many pairs at a time
+    by_scores &= getattr(kind, "full_sort_predict", None) is not AbstractRecommender.full_sort_predict
     if "eval_batch_size" not in given and by_scores:
         final["eval_batch_size"] = EVAL_CELLS
     if not final.get("allow_unknown_keys"):

@@ -275,16 +275,14 @@ class ModelInfo:
 
 def list_models() -> list[ModelInfo]:
     """Return this package's models and third parties' first, in order of name, then RecBole's own by family."""
-    ours = [_info(entry) for _, entry in sorted(registry.models().items())]
+    ours = []
+    for name, entry in sorted(registry.models().items()):
+        facts = facts_of(name)
+        origin = entry.module.partition(".")[0]
+        ours.append(ModelInfo(name, origin, facts.family, facts.uses_dislikes, facts.source))
     stock = [
         ModelInfo(name, "recbole", family, False, "", refused=why_unsigned(name, family) or "")
         for name, family in registry.stock_models()
     ]
     families = list(dict.fromkeys(("general", *sorted(each.family for each in stock))))
     return ours + sorted(stock, key=lambda each: (families.index(each.family), each.name.lower()))
-
-
-def _info(entry: registry.ModelEntry) -> ModelInfo:
-    facts = facts_of(entry.name)
-    origin = entry.module.partition(".")[0]
-    return ModelInfo(entry.name, origin, facts.family, facts.uses_dislikes, facts.source)

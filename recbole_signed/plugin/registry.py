@@ -98,13 +98,8 @@ def register_model(
     if folder is not None and any((folder / "model").glob(f"*_recommender/{name.lower()}.py")):
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
     _register(ModelEntry(name, module, path, dataset, trainer))
-    _tell_children(registered[name])
-
-
-def _tell_children(entry: ModelEntry) -> None:
-    properties = None if entry.properties is None else str(entry.properties.absolute())
-    about = {"module": entry.module, "properties": properties, "dataset": entry.dataset, "trainer": entry.trainer}
-    _tell(INHERITED, entry.name, about)
+    defaults = None if path is None else str(path.absolute())
+    _tell(INHERITED, name, {"module": module, "properties": defaults, "dataset": dataset, "trainer": trainer})
 
 
 def _tell(variable: str, name: str, about: Mapping[str, Any]) -> None:
@@ -304,7 +299,7 @@ def _properties_beside(module: str, name: str) -> Path | None:
 
 def stock_models(package: str = "recbole") -> Iterator[tuple[str, str]]:
     """Yield (name, family) of RecBole's (or RecBole-GNN's) own models, read from its files without importing them."""
-    folder = _package_folder(package)
+    folder = recbole_folder(package)
     for path in sorted((folder / "model").glob("*_recommender/*.py")) if folder is not None else ():
         for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
             if name.lower() == path.stem:
@@ -324,12 +319,8 @@ def unknown_model(name: object, known: Iterable[str] | None = None) -> UsageErro
     return UsageError(f"there is no model named '{name}'{hint or others}")
 
 
-def recbole_folder() -> Path | None:
-    """Return RecBole's package folder without importing it; None where it is not installed."""
-    return _package_folder("recbole")
-
-
-def _package_folder(package: str) -> Path | None:
+def recbole_folder(package: str = "recbole") -> Path | None:
+    """Return RecBole's (or RecBole-GNN's) package folder without importing it; None where it is not installed."""
     spec = importlib.util.find_spec(package)
     locations = spec.submodule_search_locations if spec is not None else None
     return Path(next(iter(locations))) if locations else None

@@ -7,8 +7,8 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -176,8 +176,9 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
     with (
         raised_by_sigterm(KeyboardInterrupt),
         closing(Claims(store.file.parent)) as claims,
-        run_progress(len(missing), store) as progress,
+        count_bar(only_on_terminal=True) as bar,
     ):
+        progress = RunProgress(store, bar, len(missing))
 
         def finished(request: RunSpec, row: RunRow) -> None:
             progress.finished(request, row)
@@ -268,10 +269,3 @@ class RunProgress:
 
     def _show(self) -> None:
         self._bar.update(self._task, description="; ".join(self._running))
-
-
-@contextmanager
-def run_progress(total: int, store: RowStore) -> Iterator[RunProgress]:
-    """Show the progress of so many runs, whose rows go into a store."""
-    with count_bar(only_on_terminal=True) as bar:
-        yield RunProgress(store, bar, total)

@@ -104,15 +104,8 @@ def fit_to_measure(
 ) -> Fitted:
     """Fit a model as :func:`fit_once`, for evaluations by some metrics at length k.
 
-    Args:
-        model: class name of any model that RecBole finds.
-        dataset: name of a data set.
-        metrics: names of metrics; the one that chooses the best epoch is evaluated, too.
-        k: length of the ranking; NDCG@k chooses unless the keys say otherwise, at whatever length.
-        config_files: RecBole yaml files, later ones win.
-        overrides: configuration keys above the files, but for metrics and lengths.
-        seed: RecBole's ``seed``.
-        values: configuration keys below the files, such as :func:`~.spec.asked_models` gives.
+    NDCG@k chooses the best epoch unless the keys say otherwise. ``values`` are keys below the files, ``overrides``
+    those above them.
     """
     below = merged({"valid_metric": f"NDCG@{k}", "metric_decimal_place": 6}, values or {})
     chosen_by, length = split_length(str(layered(below, config_files, overrides)["valid_metric"]))

@@ -208,7 +208,7 @@ def run(
         fit_memory_bytes=max(0, fit_peak - at_rest),
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
         **served,
-        epochs=_epochs(trainer),
+        epochs=getattr(trainer, "epochs_begun", None) or len(getattr(trainer, "train_loss_dict", ())) or None,
         steps=getattr(trainer, "steps", None),
         settings_ranked=getattr(recommender, "settings_ranked", None),
         stopped_by=getattr(trainer, "stopped_by", None),
@@ -291,12 +291,6 @@ def _watched(
     return on_validation
 
 
-def _epochs(trainer: Any) -> int | None:
-    """Return the passes that a training began; None for a trainer that does not count them."""
-    begun = getattr(trainer, "epochs_begun", None)
-    return begun or len(getattr(trainer, "train_loss_dict", ())) or None
-
-
 def _serve(trainer: Any) -> dict[str, Any]:
     """Measure the checkpoint of the best epoch; one is made where there is none, after everything that is timed."""
     # RecBole's own modules are imported by then: this one would make a run that serves nothing larger
@@ -365,16 +359,15 @@ class DataCache:
         self._random: dict[str, Any] = {}
         self._vocabulary: Any = None
         self._checksums: dict[tuple[str, str], str] = {}
-        self.n_read = 0  # how often files were read
 
     def read(self, config: Any) -> Any:
         """Return the data set of a configuration; the random generators are left as they are after a reading."""
-        key = _key(config)
+        names = [*argument_list.dataset_arguments, "model", "dataset", "data_path", "seed", "eval_args", "repeatable"]
+        key = digest({name: config[name] for name in names})
         if key != self._key:
             self._data = None  # there is never room for two
             self._data = create_dataset(config)
             self._key, self._random, self._vocabulary = key, rng_state(), config[VOCABULARY]
-            self.n_read += 1
         else:
             set_rng_state(self._random)
         # the copy refers to the new configuration in every place where the original refers to its own
@@ -388,11 +381,6 @@ class DataCache:
         if place not in self._checksums:
             self._checksums[place] = data_sha256(Path(place[0]), place[1])
         return self._checksums[place]
-
-
-def _key(config: Any) -> str:
-    names = [*argument_list.dataset_arguments, "model", "dataset", "data_path", "seed", "eval_args", "repeatable"]
-    return digest({name: config[name] for name in names})
 
 
 # ---- the fit to training and validation part together ----

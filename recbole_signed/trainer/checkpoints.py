@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -211,18 +210,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     return state
 
 
-@dataclass(frozen=True)
-class Restored:
-    """A trained model with its data, split as it was in training."""
-
-    config: Any
-    data: Any  # RecBole's data set before the split
-    parts: tuple[Any, Any, Any]  # the loaders of the training, validation and test part
-    model: Any
-
-
 def restore_data(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
-    """Read the data set of a checkpoint's configuration and split it as in training."""
+    """Return the data set of a checkpoint's configuration, and the loaders of its parts, split as in training."""
     if not Path(config["data_path"]).is_dir():
         raise UsageError(
             f"the model was trained on the data set '{config['dataset']}', which is not in "
@@ -262,8 +251,7 @@ def _made(model_class: Any, state: dict[str, Any], config: Any, dataset: Any) ->
     return model
 
 
-def restored(state: dict[str, Any]) -> Restored:
-    """Return the model of a checkpoint that :func:`read_checkpoint` read."""
-    config = state["config"]
-    data, parts = restore_data(config)
-    return Restored(config, data, parts, restore_model(state, config, parts[0]))
+def restored(state: dict[str, Any]) -> tuple[Any, Any, tuple[Any, Any, Any]]:
+    """Return the model of a checkpoint that :func:`read_checkpoint` read, and what :func:`restore_data` returns."""
+    data, parts = restore_data(state["config"])
+    return restore_model(state, state["config"], parts[0]), data, parts

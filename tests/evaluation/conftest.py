@@ -1,11 +1,7 @@
 """What tests of metrics share."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
-
-from recbole_signed.evaluation import collector, metrics
 
 
 @pytest.fixture
@@ -13,5 +9,3 @@ def recbole_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole's metrics use names that its Config puts back into numpy; there is no Config here."""
     for name, value in {"float": np.float64, "bool": np.bool_, "int": np.int_}.items():
         monkeypatch.setattr(np, name, value, raising=False)
-    metrics.register(import_module("recbole.evaluator.register"))
-    collector.install(import_module("recbole.evaluator.collector"))

@@ -14,7 +14,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from signed_batch import Case, SignedBatch, collect, config, recommended, result, slow_ndcg, slow_recall
+from signed_batch import (
+    Case,
+    SignedBatch,
+    collect,
+    config,
+    random_case,
+    recommended,
+    result,
+    slow_ndcg,
+    slow_recall,
+)
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import metrics as our_metrics
@@ -28,27 +38,6 @@ pytestmark = pytest.mark.usefixtures("recbole_ready")
 def evaluate(case: Case, metrics: list[str], topk: list[int] | None = None) -> dict[str, float]:
     settings_ = config(metrics, topk or KS)
     return result(collect(case, settings_), settings_)
-
-
-def random_case(seed: int, n_users: int = 40, n_items: int = 26, repeats: bool = True, masked: bool = True) -> Case:
-    """Users of every kind: without likes, without dislikes, with few unmasked items, with masked held-out items."""
-    rng = np.random.default_rng(seed)
-    scores = torch.from_numpy(rng.normal(size=(n_users, n_items)))
-    likes, dislikes = [], []
-    for user in range(n_users):
-        items = rng.permutation(np.arange(1, n_items))
-        n_likes, n_dislikes = rng.integers(0, 8), rng.integers(0, 8)
-        liked, disliked = items[:n_likes].tolist(), items[n_likes : n_likes + n_dislikes].tolist()
-        if repeats and liked and rng.random() < 0.4:
-            liked += [liked[0]] * int(rng.integers(1, 3))
-        if repeats and liked and rng.random() < 0.2:
-            disliked.append(liked[0])  # a pair with both signs
-        if masked:
-            scores[user, torch.from_numpy(items[rng.random(n_items - 1) < rng.random()])] = -math.inf
-        likes.append(liked)
-        dislikes.append(disliked)
-    scores[:, 0] = -math.inf  # RecBole's padding item
-    return Case(scores, likes, dislikes)
 
 
 # ---- the slow reference: one user, plain loops ----

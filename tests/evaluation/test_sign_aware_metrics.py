@@ -6,34 +6,18 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from signed_batch import Case, collect, config, recommended, result
+from signed_batch import Case, collect, config, random_case, recommended, result
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS, gamma_labels, gamma_of, signed_gammas
 from recbole_signed.evaluation.valid_metric import dislikes_left_out
 from recbole_signed.runs import run
 
-N_ITEMS, KS = 24, [1, 3, 10]
-
-
-def made_up(seed: int) -> Case:
-    """Scores with masked items, likes (some repeated) and dislikes (some of them likes too) of 40 users."""
-    rng = np.random.default_rng(seed)
-    scores = torch.from_numpy(rng.normal(size=(40, N_ITEMS)))
-    scores[torch.from_numpy(rng.random(scores.shape) < 0.2)] = -math.inf
-    scores[:, 0] = -math.inf
-    likes, dislikes = [], []
-    for _ in range(40):
-        items = 1 + rng.permutation(N_ITEMS - 1)
-        n, m = int(rng.integers(0, 6)), int(rng.integers(0, 6))
-        likes.append([*items[:n].tolist(), *items[: min(n, int(rng.integers(0, 2)))].tolist()])
-        dislikes.append([*items[n : n + m].tolist(), *items[: min(n, int(rng.integers(0, 2)))].tolist()])
-    return Case(scores, likes, dislikes)
+KS = [1, 3, 10]
 
 
 def evaluate(case: Case, metrics: list[str], gamma: Any) -> dict[str, float]:
@@ -61,7 +45,7 @@ def slow(case: Case, metric: str, k: int, gamma: float) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_metric_equals_the_slow_reference(seed: int) -> None:
-    case = made_up(seed)
+    case = random_case(seed)
     found = evaluate(case, list(SIGN_AWARE_METRICS), [0.5, 1, 2])
     expected = {}
     for name in SIGN_AWARE_METRICS:
@@ -77,7 +61,7 @@ def test_every_metric_equals_the_slow_reference(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_gamma_0_is_recboles_metric_to_the_last_digit(seed: int) -> None:
-    found = evaluate(made_up(seed), [*SIGN_AWARE_METRICS, "Recall", "NDCG", "Hit"], 0)
+    found = evaluate(random_case(seed), [*SIGN_AWARE_METRICS, "Recall", "NDCG", "Hit"], 0)
     for name in ("recall", "ndcg", "hit"):
         for k in KS:
             assert found[f"signed{name}@{k}"] == found[f"{name}@{k}"]
@@ -85,7 +69,7 @@ def test_gamma_0_is_recboles_metric_to_the_last_digit(seed: int) -> None:
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=2, unique=True), st.integers(0, 5))
 def test_more_gamma_is_never_better_and_1_is_the_best(gammas: list[float], seed: int) -> None:
-    case = made_up(seed)
+    case = random_case(seed)
     low, high = (evaluate(case, list(SIGN_AWARE_METRICS), gamma) for gamma in sorted(gammas))
     assert all(low[key] >= high[key] for key in low)
     assert max(low.values()) <= 1

@@ -17,7 +17,7 @@ from waiting import until
 
 from recbole_signed.convert.manifest import accept
 from recbole_signed.plugin import make_config
-from recbole_signed.runs import RunRow, TableSpec, compare, processes, runner
+from recbole_signed.runs import TableSpec, compare, processes, runner
 from recbole_signed.runs.processes import THREAD_VARIABLES, Job, end, environment
 from recbole_signed.runs.rows import append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
@@ -424,17 +424,6 @@ def test_a_run_is_one_of_the_library_with_what_the_table_asks_for(monkeypatch: p
     }  # fmt: skip
     processes.made(replace(request, per_user=Path("x"), serving=False))
     assert (asked["per_user"], asked["serve"]) == (Path("x"), False)
-
-
-def test_a_cut_off_row_is_run_again(write: Write, runs: Any) -> None:
-    table = write(TABLE)
-    compare(table)
-    rows = table.with_suffix(".jsonl")
-    rows.write_bytes(rows.read_bytes()[:-20])
-    assert compare(table).n_new == 1
-    assert compare(table).n_new == 0
-    append_row(rows, RunRow("Pop", "elsewhere", 1))
-    assert compare(table).n_new == 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ import json
 import logging
 import math
 import multiprocessing
-import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import printed
+from faults import files_of_at_most
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -81,13 +81,9 @@ def test_a_truncated_line_is_reported(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_row_that_does_not_fit_on_the_disk_is_the_disks_fault(tmp_path: Path) -> None:
-    file, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OSError, match="only 100 of the") as refused:
-            append_row(file, RunRow("A", "toy", 1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    file = tmp_path / "rows.jsonl"
+    with files_of_at_most(100), pytest.raises(OSError, match="only 100 of the") as refused:
+        append_row(file, RunRow("A", "toy", 1))
     assert f"{file}: only 100 of the" in str(outside_cause(refused.value, ["compare", "t.yaml"]))
 
 

@@ -96,8 +96,7 @@ def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(serving, "_rank", remember)
     serving.serve(file)
     assert sum(len(users) for users, _ in seen) == (1 + serving.REPEATS) * serving.N_USERS
-    found = restored(read_checkpoint(file))
-    model, (train_data, _, loader) = found.model, found.parts
+    model, _, (train_data, _, loader) = restored(read_checkpoint(file))
     train = train_data._dataset
     masked = {(int(u), int(i)) for u, i in zip(train.inter_feat["user_id"], train.inter_feat["item_id"], strict=True)}
     users, items = seen[0]

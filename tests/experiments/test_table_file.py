@@ -88,6 +88,10 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
     [
         ("extends: other.yaml\n", "leads back.*a table can't extend itself"),
         ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
+        *(
+            (f"extends: {each}\n", "'extends' must name")
+            for each in ("[]", "7", "[base.yaml, a.yaml]", "{base.yaml: 1}")
+        ),
         ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
         ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
         ("extends: base.yaml\ncosts: [trian]\n", r"'costs' has no 'trian' \(expected .*\); did you mean 'train'\?$"),
@@ -313,11 +317,6 @@ def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, messag
     write(text, name="third")
     check_refused(f"third.yaml: .*{message}", TableSpec.read, write("extends: third.yaml\n"))
     check_refused(message, TableSpec.read, write(f"extends: base.yaml\n{text}\n"))
-
-
-@pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, second.yaml]", "{base.yaml: 1}"])
-def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
-    check_refused("'extends' must name", TableSpec.read, write(f"extends: {value}\n"))
 
 
 # ---- the tables that come with the package ----

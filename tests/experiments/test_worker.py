@@ -9,8 +9,7 @@ import pytest
 
 from recbole_signed.graph import eigenvectors
 from recbole_signed.lab.tuning.task import Task, answer
-from recbole_signed.runs import run
-from recbole_signed.runs.runner import DataCache
+from recbole_signed.runs import run, runner
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
 GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}
@@ -93,10 +92,10 @@ def test_trials_end_where_they_are_told_and_say_why_they_fail(toy: str) -> None:
 
 
 def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    caches: list[DataCache] = []
-    monkeypatch.setattr("recbole_signed.lab.tuning.task.DataCache", lambda: caches.append(DataCache()) or caches[-1])
+    read, create = [], runner.create_dataset
+    monkeypatch.setattr(runner, "create_dataset", lambda config: read.append(config) or create(config))
     trials = [{"reg_weight": 3.0}, {"reg_weight": 30.0}, {"neutral_weight": 0.5}, {"neutral_weight": 0.5}]
     said = served(Task("SignedEASE", toy, settings=SETTINGS), trials)
-    assert caches[0].n_read == 2
+    assert len(read) == 2
     assert said[1]["row"].valid != said[2]["row"].valid
     assert said[3]["row"].valid == said[4]["row"].valid

@@ -25,14 +25,7 @@ def trial(values):
 
 
 def scripted_run(script: str, told: str, values: Mapping[str, Any], request: RunSpec) -> RunRow | None:
-    """Note the title of a run in the file ``told`` and return its ``row``, which a script may change.
-
-    Args:
-        script: Python code that knows the ``request`` too.
-        told: path of the file.
-        values: fields of the row.
-        request: what is to be run.
-    """
+    """Note the title of a run in a file and return a row of ``values``, the ``row`` that a script may change."""
     with Path(told).open("a", encoding="utf-8") as file:
         file.write(f"{request.title}\n")
     row = RunRow(**{"model": request.model, "dataset": request.dataset, "seed": request.seed, **values})

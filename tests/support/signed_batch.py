@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
@@ -40,6 +41,27 @@ class Case:
             count = torch.tensor([len(self.likes[u]) for u in users])
             batch = SignedBatch(users, pairs([self.dislikes[u] for u in users]), count)
             yield self.scores[users].clone(), batch, like_u, like_i
+
+
+def random_case(seed: int, n_users: int = 40, n_items: int = 26, repeats: bool = True, masked: bool = True) -> Case:
+    """Users of every kind: without likes, without dislikes, with few unmasked items, with masked held-out items."""
+    rng = np.random.default_rng(seed)
+    scores = torch.from_numpy(rng.normal(size=(n_users, n_items)))
+    likes, dislikes = [], []
+    for user in range(n_users):
+        items = rng.permutation(np.arange(1, n_items))
+        n_likes, n_dislikes = rng.integers(0, 8), rng.integers(0, 8)
+        liked, disliked = items[:n_likes].tolist(), items[n_likes : n_likes + n_dislikes].tolist()
+        if repeats and liked and rng.random() < 0.4:
+            liked += [liked[0]] * int(rng.integers(1, 3))
+        if repeats and liked and rng.random() < 0.2:
+            disliked.append(liked[0])  # a pair with both signs
+        if masked:
+            scores[user, torch.from_numpy(items[rng.random(n_items - 1) < rng.random()])] = -math.inf
+        likes.append(liked)
+        dislikes.append(disliked)
+    scores[:, 0] = -math.inf  # RecBole's padding item
+    return Case(scores, likes, dislikes)
 
 
 def recommended(scores: list[float], k: int) -> list[int]:

@@ -32,7 +32,7 @@ from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import FloatArray, SectionValues, has_none, is_there, kept_metrics
 
 if TYPE_CHECKING:
-    from recbole_signed.evaluation.significance import ConfidenceInterval, PValues
+    from recbole_signed.evaluation.significance import PValues
 
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
@@ -330,7 +330,7 @@ def _numbers(
     mine: FloatArray,
     theirs: FloatArray,
     ahead: FloatArray,
-    between: ConfidenceInterval,
+    between: tuple[FloatArray, FloatArray],
     tests: Mapping[str, PValues],
     column: int,
 ) -> dict[str, Any]:
@@ -346,8 +346,8 @@ def _numbers(
         "mean": _plain(my_mean),
         "other_mean": _plain(their_mean),
         "difference": _plain(difference),
-        "low": _plain(between.low[column]),
-        "high": _plain(between.high[column]),
+        "low": _plain(between[0][column]),
+        "high": _plain(between[1][column]),
         "relative": _plain(difference / their_mean) if their_mean > 0 else None,
         "users_better": int((rounded > 0).sum()),
         "users_worse": int((rounded < 0).sum()),

@@ -209,22 +209,31 @@ def degrees(shape: Degrees, n: int, total: int, partners: int, rng: np.random.Ge
         excess = (-np.log1p(-uniform)) ** (1 / shape.spread)
     else:
         raise ValueError(f"unknown family of degrees: {shape.family}")
-    low, high = 0.0, 1.0
-    while np.minimum(shape.floor - 1 + high * excess, cap).sum() < total and high < 1e9:
+
+    def scaled(scale: float) -> np.ndarray:
+        return np.minimum(shape.floor - 1 + scale * excess, cap)
+
+    high = 1.0
+    while scaled(high).sum() < total and high < 1e9:
         high *= 2
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if np.minimum(shape.floor - 1 + middle * excess, cap).sum() < total:
-            low = middle
-        else:
-            high = middle
-    wanted = np.minimum(shape.floor - 1 + high * excess, cap)
+    wanted = scaled(_least(lambda scale: scaled(scale).sum() < total, 0.0, high, _BISECTIONS))
     degree = np.maximum(np.floor(wanted + rng.random(n)), 1).astype(np.int64)
     while missing := total - int(degree.sum()):  # rounding leaves a few too many or too few
         can_change = np.flatnonzero(degree < cap if missing > 0 else degree > 1)
         chosen = can_change[rng.permutation(len(can_change))[: abs(missing)]]
         degree[chosen] += np.sign(missing)
     return degree
+
+
+def _least(is_less: Callable[[float], bool], low: float, high: float, bisections: int) -> float:
+    """Return about the least number between two that is not less than what is looked for."""
+    for _ in range(bisections):
+        middle = (low + high) / 2
+        if is_less(middle):
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _normal(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -251,7 +260,9 @@ def draw_signs(
         tastes = affinity[taste(users, user, moment), items.cluster[item]]
         return users.effect[user] + items.effect[item] + tastes + np.float32(profile.like_drift) * moment
 
-    constant = _constant(logit(slice(None, None, -(-len(who) // _SAMPLE))), profile.like_share)
+    sample, share = logit(slice(None, None, -(-len(who) // _SAMPLE))), profile.like_share
+    enough = _least(lambda at: expit(sample + at).mean(dtype=np.float64) < share, -20.0, 20.0, _BISECTIONS_OF_SIGNS)
+    constant = np.float32(enough)
     signs = np.empty(len(who), np.int8)
 
     def draw(number: int, block: slice) -> None:
@@ -260,14 +271,3 @@ def draw_signs(
 
     each_block(draw, len(who), threads)
     return signs
-
-
-def _constant(logit: np.ndarray, share: float) -> np.float32:
-    low, high = -20.0, 20.0
-    for _ in range(_BISECTIONS_OF_SIGNS):
-        middle = (low + high) / 2
-        if expit(logit + middle).mean(dtype=np.float64) < share:
-            low = middle
-        else:
-            high = middle
-    return np.float32(high)

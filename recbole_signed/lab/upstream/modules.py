@@ -285,12 +285,8 @@ def changed(
 ) -> Any:
     """Return a statement as it is exported, with the comment right above it and without what stands before that.
 
-    Args:
-        statement: at the top of the module, or a member of a class there.
-        module: the file that it is from.
-        names: what top-level names of the module are called in the exported file.
-        attributes: of the object, which are not set.
-        of_fields: whether it is a member of a dataclass, whose fields need a hint.
+    ``names`` are what top-level names of the module are called there, ``attributes`` those of the object that are not
+    set; ``of_fields``: it is a member of a dataclass, whose fields need a hint.
     """
     lines = list(statement.leading_lines)
     apart = [place for place, each in enumerate(lines) if each.comment is None or _HEADING.match(each.comment.value)]
