@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,7 +74,7 @@ def convert(
 
         words = parse_options(options or [])
         folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
-        found = _summary(folder)
+        found = {"path": str(folder), **json.loads((folder / "dataset.json").read_text(encoding="utf-8"))}
     show(found, as_json, lambda: _summary_text(found))
 
 
@@ -99,19 +99,11 @@ def parse_options(words: Iterable[str]) -> dict[str, str]:
     return options
 
 
-def describe_common() -> list[dict[str, Any]]:
-    """Return the options that every source has, as JSON can hold them."""
-    from recbole_signed.convert.options import Common, describe
-
-    return [asdict(option) for option in describe(Common)]
-
-
 def describe_sources(only: str | None = None) -> list[dict[str, Any]]:
     """Return every source with its options, or one, as JSON can hold it."""
     from recbole_signed.convert.base import all_sources, source
-    from recbole_signed.convert.options import describe
+    from recbole_signed.convert.options import Common, describe
 
-    common = describe_common()
     sources = all_sources() if only is None else {only: source(only)}
     return [
         {
@@ -120,20 +112,20 @@ def describe_sources(only: str | None = None) -> list[dict[str, Any]]:
             "licence": converter.licence,
             "input_needed": converter.input_needed,
             "options": [asdict(option) for option in describe(converter.options_class)],
-            "common_options": common,
+            "common_options": [asdict(option) for option in describe(Common)],
         }
         for name, converter in sources.items()
     ]
 
 
-def _sources_text(described: Iterable[Mapping[str, Any]]) -> str:
+def _sources_text(described: Sequence[Mapping[str, Any]]) -> str:
     """Return the sources for a reader."""
     lines: list[str] = []
     for each in described:
         lines.append(f"{each['name']}: {each['summary']}")
         lines += map(_option_text, each["options"])
     lines.append("every source:")
-    lines += map(_option_text, describe_common())
+    lines += map(_option_text, described[0]["common_options"])
     return "\n".join(lines) + "\n"
 
 
@@ -145,11 +137,6 @@ def _option_text(option: Mapping[str, Any]) -> str:
 def _rows_text(rows: Mapping[str, int]) -> str:
     signs = ", ".join(counted(rows[sign], sign) for sign in ("like", "dislike", "neutral"))
     return f"{counted(rows['total'], 'row')} ({signs})"
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    """Return where a converted data set is, and its ``dataset.json``."""
-    return {"path": str(folder), **json.loads((folder / "dataset.json").read_text(encoding="utf-8"))}
 
 
 def _summary_text(described: Mapping[str, Any]) -> str:
