@@ -22,7 +22,7 @@ import pytest
 from command_line import outcome
 from faults import no_room_at
 from refusals import check_refused
-from service_process import served
+from service_process import metric, pids, served
 from small_recommender import begin
 from waiting import until
 
@@ -212,24 +212,6 @@ def test_keys_are_made_and_answers_wait_for_nothing(capsys: pytest.CaptureFixtur
     bound.close()
 
 
-def samples(service: str, name: str, first: Callable[[], Any] = lambda: None) -> dict[str, float]:
-    """Values of a metric of a service of several processes, by process."""
-    first()
-    with urllib.request.urlopen(f"{service}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    found = re.findall(rf'^recbole_signed_{name}{{.*process="([\w-]+)".*}} (.*)$', text, re.MULTILINE)
-    return {process: float(value) for process, value in found}
-
-
-def pids(service: str) -> dict[str, int]:
-    return {process: int(value) for process, value in samples(service, "process_pid").items()}
-
-
-def lists(service: str) -> None:
-    for user in range(4):
-        get(f"{service}/v1/users/{user}/recommendations?k=1")
-
-
 @pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
 def test_two_processes_behind_one_port(service: str) -> None:
     """Every answer is current, whichever process gives it; a replica that was killed or hangs is started again."""
@@ -259,13 +241,17 @@ def test_two_processes_behind_one_port(service: str) -> None:
     assert int(Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()[1]) == processes["writer"]
     os.kill(replica, signal.SIGKILL)
     assert both_answer(replica)["writer"] == processes["writer"]
-    assert samples(service, "replica_restarts_total")["writer"] == 1.0
+    assert metric(service, "replica_restarts_total")["writer"] == 1.0
     replica = both_answer()["replica-1"]
     os.kill(replica, signal.SIGSTOP)  # as one that waits for a disk
     assert both_answer(replica)["writer"] == processes["writer"]
-    assert samples(service, "replica_restarts_total")["writer"] == 2.0
+    assert metric(service, "replica_restarts_total")["writer"] == 2.0
     # whichever process is asked, the answer is that of all: counters never fall from one look to the next
-    seen = [samples(service, "impressions_total", lambda: lists(service)) for _ in range(6)]
+    seen: list[dict[str, float]] = []
+    for _ in range(6):
+        for user in range(4):
+            get(f"{service}/v1/users/{user}/recommendations?k=1")
+        seen.append(metric(service, "impressions_total"))
     assert all(a.get(name, 0) <= b.get(name, 0) for a, b in itertools.pairwise(seen) for name in b)
 
 
