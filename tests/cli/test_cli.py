@@ -152,15 +152,6 @@ def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "out/mine: 3 rows (1 like, 1 dislike, 1 neutral), 2 users, 2 items" in out
 
 
-def test_sources(capsys: pytest.CaptureFixture[str]) -> None:
-    out = printed(capsys, "convert", "--list", "--json")
-    sources = {each["name"]: each for each in json.loads(out)}
-    assert {"csv", "movielens-100k", "signed-split"} <= sources.keys()
-    assert {"like", "dislike"} <= {option["name"] for option in sources["csv"]["options"]}
-    out = printed(capsys, "convert", "--list")
-    assert "    like=text  rule for likes" in out
-
-
 @pytest.mark.parametrize("ok", [True, False])
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ok: bool) -> None:
     asked = []
