@@ -312,10 +312,47 @@ def synth(
     if name is not None and not is_plain_name(name):
         raise UsageError(f"--name is '{name}'; it must be the plain name of a folder.")
     with stdout_for_result():
-        document = _make(
-            profile, count, seed, output / (name or f"synth-{profile}-{edges.lower()}"), how, check, write, overwrite
-        )
-    compared: list[ProfileComparison] = document.pop("compared")
+        from time import perf_counter
+
+        from recbole_signed.lab.synth import generate
+        from recbole_signed.lab.synth import writer as disk
+        from recbole_signed.lab.synth.generator import check as compare
+        from recbole_signed.lab.synth.profile import find_profile
+
+        wanted, target = find_profile(profile), output / (name or f"synth-{profile}-{edges.lower()}")
+        seconds: dict[str, float] = {}
+        compared: list[ProfileComparison] = []
+        if write:
+            disk.check_target(target, how, overwrite)
+        with told(f"synthesis of {wanted.name}") as say:
+            began = perf_counter()
+            graph = generate(wanted, count, seed, progress=lambda title: say(f"generating {title}"))
+            seconds["generate"] = perf_counter() - began
+            if check:
+                say("checking")
+                began = perf_counter()
+                compared = compare(graph, wanted)
+                seconds["check"] = perf_counter() - began
+            if write:
+                done = 0
+
+                def wrote(rows: int) -> None:
+                    nonlocal done
+                    done += rows
+                    say(f"writing, {done / len(graph):.0%}")
+
+                began = perf_counter()
+                disk.write(graph, target, disk.Origin(wanted.name, count, seed), how, overwrite, wrote)
+                seconds["write"] = perf_counter() - began
+    document = {
+        "profile": wanted.name,
+        "edges": len(graph),
+        "users": graph.n_users,
+        "items": graph.n_items,
+        "seed": seed,
+        "seconds": seconds,
+        "path": str(target) if write else None,
+    }
     checked = {"check": [vars(each) for each in compared]} if check else {}
     show(document | checked, as_json, lambda: to_text(_synth_table(document, compared)))
     raise typer.Exit(0 if all(each.ok for each in compared) else 1)
@@ -327,51 +364,6 @@ def parse_count(text: str) -> int:
     if found is None:
         raise UsageError(f"--edges is '{text}'; write it like 250k, 10M or 1000000.")
     return round(float(found[1]) * _UNITS[found[2]])
-
-
-def _make(
-    profile: str, edges: int, seed: int, target: Path, how: str, checked: bool, written: bool, overwrite: bool
-) -> dict[str, Any]:
-    from time import perf_counter
-
-    from recbole_signed.lab.synth import generate
-    from recbole_signed.lab.synth import writer as disk
-    from recbole_signed.lab.synth.profile import find_profile
-
-    wanted = find_profile(profile)
-    if written:
-        disk.check_target(target, how, overwrite)
-    with told(f"synthesis of {wanted.name}") as say:
-        began = perf_counter()
-        graph = generate(wanted, edges, seed, progress=lambda title: say(f"generating {title}"))
-        document: dict[str, Any] = {
-            "profile": wanted.name,
-            "edges": len(graph),
-            "users": graph.n_users,
-            "items": graph.n_items,
-            "seed": seed,
-            "seconds": {"generate": perf_counter() - began},
-            "compared": [],
-        }
-        if checked:
-            from recbole_signed.lab.synth.generator import check
-
-            say("checking")
-            began = perf_counter()
-            document["compared"] = check(graph, wanted)
-            document["seconds"]["check"] = perf_counter() - began
-        if written:
-            done = 0
-
-            def wrote(rows: int) -> None:
-                nonlocal done
-                done += rows
-                say(f"writing, {done / len(graph):.0%}")
-
-            began = perf_counter()
-            disk.write(graph, target, disk.Origin(wanted.name, edges, seed), how, overwrite, wrote)
-            document["seconds"]["write"] = perf_counter() - began
-    return document | {"path": str(target) if written else None}
 
 
 def _synth_table(document: dict[str, Any], compared: list[ProfileComparison]) -> Table:
