@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,7 +74,7 @@ def convert(
 
         words = parse_options(options or [])
         folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
-        found = _summary(folder)
+        found = {"path": str(folder), **json.loads((folder / "dataset.json").read_text(encoding="utf-8"))}
     show(found, as_json, lambda: _summary_text(found))
 
 
@@ -99,19 +99,11 @@ def parse_options(words: Iterable[str]) -> dict[str, str]:
     return options
 
 
-def describe_common() -> list[dict[str, Any]]:
-    """Return the options that every source has, as JSON can hold them."""
-    from recbole_signed.convert.options import Common, describe
-
-    return [asdict(option) for option in describe(Common)]
-
-
 def describe_sources(only: str | None = None) -> list[dict[str, Any]]:
     """Return every source with its options, or one, as JSON can hold it."""
     from recbole_signed.convert.base import all_sources, source
-    from recbole_signed.convert.options import describe
+    from recbole_signed.convert.options import Common, describe
 
-    common = describe_common()
     sources = all_sources() if only is None else {only: source(only)}
     return [
         {
@@ -120,20 +112,20 @@ def describe_sources(only: str | None = None) -> list[dict[str, Any]]:
             "licence": converter.licence,
             "input_needed": converter.input_needed,
             "options": [asdict(option) for option in describe(converter.options_class)],
-            "common_options": common,
+            "common_options": [asdict(option) for option in describe(Common)],
         }
         for name, converter in sources.items()
     ]
 
 
-def _sources_text(described: Iterable[Mapping[str, Any]]) -> str:
+def _sources_text(described: Sequence[Mapping[str, Any]]) -> str:
     """Return the sources for a reader."""
     lines: list[str] = []
     for each in described:
         lines.append(f"{each['name']}: {each['summary']}")
         lines += map(_option_text, each["options"])
     lines.append("every source:")
-    lines += map(_option_text, describe_common())
+    lines += map(_option_text, described[0]["common_options"])
     return "\n".join(lines) + "\n"
 
 
@@ -145,11 +137,6 @@ def _option_text(option: Mapping[str, Any]) -> str:
 def _rows_text(rows: Mapping[str, int]) -> str:
     signs = ", ".join(counted(rows[sign], sign) for sign in ("like", "dislike", "neutral"))
     return f"{counted(rows['total'], 'row')} ({signs})"
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    """Return where a converted data set is, and its ``dataset.json``."""
-    return {"path": str(folder), **json.loads((folder / "dataset.json").read_text(encoding="utf-8"))}
 
 
 def _summary_text(described: Mapping[str, Any]) -> str:
@@ -325,10 +312,47 @@ def synth(
     if name is not None and not is_plain_name(name):
         raise UsageError(f"--name is '{name}'; it must be the plain name of a folder.")
     with stdout_for_result():
-        document = _make(
-            profile, count, seed, output / (name or f"synth-{profile}-{edges.lower()}"), how, check, write, overwrite
-        )
-    compared: list[ProfileComparison] = document.pop("compared")
+        from time import perf_counter
+
+        from recbole_signed.lab.synth import generate
+        from recbole_signed.lab.synth import writer as disk
+        from recbole_signed.lab.synth.generator import check as compare
+        from recbole_signed.lab.synth.profile import find_profile
+
+        wanted, target = find_profile(profile), output / (name or f"synth-{profile}-{edges.lower()}")
+        seconds: dict[str, float] = {}
+        compared: list[ProfileComparison] = []
+        if write:
+            disk.check_target(target, how, overwrite)
+        with told(f"synthesis of {wanted.name}") as say:
+            began = perf_counter()
+            graph = generate(wanted, count, seed, progress=lambda title: say(f"generating {title}"))
+            seconds["generate"] = perf_counter() - began
+            if check:
+                say("checking")
+                began = perf_counter()
+                compared = compare(graph, wanted)
+                seconds["check"] = perf_counter() - began
+            if write:
+                done = 0
+
+                def wrote(rows: int) -> None:
+                    nonlocal done
+                    done += rows
+                    say(f"writing, {done / len(graph):.0%}")
+
+                began = perf_counter()
+                disk.write(graph, target, disk.Origin(wanted.name, count, seed), how, overwrite, wrote)
+                seconds["write"] = perf_counter() - began
+    document = {
+        "profile": wanted.name,
+        "edges": len(graph),
+        "users": graph.n_users,
+        "items": graph.n_items,
+        "seed": seed,
+        "seconds": seconds,
+        "path": str(target) if write else None,
+    }
     checked = {"check": [vars(each) for each in compared]} if check else {}
     show(document | checked, as_json, lambda: to_text(_synth_table(document, compared)))
     raise typer.Exit(0 if all(each.ok for each in compared) else 1)
@@ -340,51 +364,6 @@ def parse_count(text: str) -> int:
     if found is None:
         raise UsageError(f"--edges is '{text}'; write it like 250k, 10M or 1000000.")
     return round(float(found[1]) * _UNITS[found[2]])
-
-
-def _make(
-    profile: str, edges: int, seed: int, target: Path, how: str, checked: bool, written: bool, overwrite: bool
-) -> dict[str, Any]:
-    from time import perf_counter
-
-    from recbole_signed.lab.synth import generate
-    from recbole_signed.lab.synth import writer as disk
-    from recbole_signed.lab.synth.profile import find_profile
-
-    wanted = find_profile(profile)
-    if written:
-        disk.check_target(target, how, overwrite)
-    with told(f"synthesis of {wanted.name}") as say:
-        began = perf_counter()
-        graph = generate(wanted, edges, seed, progress=lambda title: say(f"generating {title}"))
-        document: dict[str, Any] = {
-            "profile": wanted.name,
-            "edges": len(graph),
-            "users": graph.n_users,
-            "items": graph.n_items,
-            "seed": seed,
-            "seconds": {"generate": perf_counter() - began},
-            "compared": [],
-        }
-        if checked:
-            from recbole_signed.lab.synth.generator import check
-
-            say("checking")
-            began = perf_counter()
-            document["compared"] = check(graph, wanted)
-            document["seconds"]["check"] = perf_counter() - began
-        if written:
-            done = 0
-
-            def wrote(rows: int) -> None:
-                nonlocal done
-                done += rows
-                say(f"writing, {done / len(graph):.0%}")
-
-            began = perf_counter()
-            disk.write(graph, target, disk.Origin(wanted.name, edges, seed), how, overwrite, wrote)
-            document["seconds"]["write"] = perf_counter() - began
-    return document | {"path": str(target) if written else None}
 
 
 def _synth_table(document: dict[str, Any], compared: list[ProfileComparison]) -> Table:

@@ -59,7 +59,7 @@ class Report:
     python: str
     platform: str
     cores: int
-    memory_bytes: int | None
+    memory_bytes: int
     device: str | None
     versions: Mapping[str, str | None]
     recbole_gnn: str | None  # the folder of RecBole-GNN, where it is importable
@@ -93,7 +93,7 @@ def diagnose(self_test: bool = True) -> Report:
         python=platform.python_version(),
         platform=platform.platform(),
         cores=cores(),
-        memory_bytes=_memory(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         device=seen.get("device"),
         versions=found,
         recbole_gnn=_folder("recbole_gnn"),
@@ -106,7 +106,6 @@ def diagnose(self_test: bool = True) -> Report:
 
 def render(report: Report) -> str:
     """Return the report as plain text."""
-    gigabytes = "unknown" if report.memory_bytes is None else f"{report.memory_bytes / 2**30:.1f} GiB"
     present = {name: number for name, number in report.versions.items() if number is not None}
     absent = [name for name, number in report.versions.items() if number is None]
     width = max(map(len, [*present, *report.repairs]), default=0)
@@ -114,8 +113,8 @@ def render(report: Report) -> str:
     lines = [
         f"recbole-signed doctor: {'everything works' if report.ok else 'something is wrong'}",
         "",
-        f"Python {report.python}, {report.platform}, {report.cores} cores, {gigabytes} memory, "
-        f"device {report.device or 'unknown'}",
+        f"Python {report.python}, {report.platform}, {report.cores} cores, "
+        f"{report.memory_bytes / 2**30:.1f} GiB memory, device {report.device or 'unknown'}",
         *(f"  {name:{width}}  {number}" for name, number in present.items()),
         f"  not installed: {', '.join(absent) or '-'}",
         f"  ray: {report.ray}",
@@ -201,13 +200,6 @@ def _versions() -> dict[str, str | None]:
 def _folder(package: str) -> str | None:
     spec = find_spec(package)
     return None if spec is None else next(iter(spec.submodule_search_locations or []), None)
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return None
 
 
 # ---- the examination ----

@@ -137,11 +137,11 @@ def _raw_options(
         for side in files:
             raise UsageError(f"--{side} goes with --input, the file of interactions.")
         return {}, words
-    from recbole_signed.cli.data import describe_common, parse_options
+    from recbole_signed.cli.data import parse_options
     from recbole_signed.convert.base import source
-    from recbole_signed.convert.options import describe
+    from recbole_signed.convert.options import Common, describe
 
-    known = {each.name for each in describe(source("csv").options_class)} | {each["name"] for each in describe_common()}
+    known = {each.name for kind in (source("csv").options_class, Common) for each in describe(kind)}
     mine = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in known]
     given = parse_options(mine)
     for side in ("items", "users"):

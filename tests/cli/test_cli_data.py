@@ -92,10 +92,6 @@ def test_convert_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     document = json.loads(printed(capsys, *words, "--overwrite", "--json"))
     assert document["rejected"] == {"rows": 2, "files": {"raw.csv": 2}}
     assert [step["dropped"]["total"] for step in document["cleaning"]["steps"]] == [1, 1]
-    tail = printed(capsys, "convert", "--list").partition("every source:")[2]
-    assert all(n in tail for n in ("on_error=stop|skip", "dedup=none|last|first", "min_likes=", "k_core=", "gap_"))
-    sources = json.loads(printed(capsys, "convert", "--list", "--json"))
-    assert {each["name"] for each in sources[0]["common_options"]} >= {"on_error", "k_core"}
 
 
 def test_a_conversion_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
@@ -106,7 +102,14 @@ def test_a_conversion_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
     assert not list(out.iterdir())
 
 
-def test_the_options_of_one_source_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_and_their_options_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    listed, _, common = printed(capsys, "convert", "--list").partition("every source:")
+    assert "    like=text  rule for likes" in listed
+    assert all(n in common for n in ("on_error=stop|skip", "dedup=none|last|first", "min_likes=", "k_core=", "gap_"))
+    sources = {each["name"]: each for each in json.loads(printed(capsys, "convert", "--list", "--json"))}
+    assert {"csv", "movielens-100k", "signed-split"} <= sources.keys()
+    assert {"like", "dislike"} <= {option["name"] for option in sources["csv"]["options"]}
+    assert {each["name"] for each in sources["csv"]["common_options"]} >= {"on_error", "k_core"}
     out = printed(capsys, "convert", "csv", "--list")
     assert [line for line in out.splitlines() if not line.startswith(" ")] == [
         "csv: any CSV, TSV, JSON lines or parquet file (text also as .gz, .xz, .zst), by column names",

@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,35 +144,12 @@ def test_kubernetes_mounts_what_the_command_names(deploy: Path, tmp_path: Path) 
     assert str(ServeSettings.read(tmp_path / "service.yaml").keys) == KEYS
 
 
-METRIC = re.compile(r"recbole_signed_\w+")
 promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 
 
 def rules(deploy: Path) -> list[dict[str, Any]]:
     document = yaml.safe_load((deploy / "alerts.yml").read_text(encoding="utf-8"))
     return [rule for group in document["groups"] for rule in group["rules"]]
-
-
-def test_a_service_has_every_metric_asked_for(service: str, deploy: Path, ask: Callable[..., tuple[int, str]]) -> None:
-    asked = {name for rule in rules(deploy) for name in METRIC.findall(rule["expr"])}
-    dashboard = (deploy.parent / "docs" / "_static" / "grafana.json").read_text(encoding="utf-8")
-    asked |= set(METRIC.findall(dashboard))
-    assert len(asked) > 20
-    asked.remove(
-        "recbole_signed_stream_behind_events"
-    )  # of services that follow a stream, see tests/serve/test_feed.py
-    events = []
-    for user, kind in (("1", "like"), ("2", "dislike"), ("3", "like"), ("4", "dislike")):
-        shown = json.loads(ask(f"{service}/v1/users/{user}/recommendations?k=1")[1])
-        events.append({"user_id": user, "item_id": shown["items"][0]["item"], "type": kind})
-    deadline, missing = time.monotonic() + 120, asked
-    while missing and time.monotonic() < deadline:  # impressions are written, and the state maintained, beside it
-        status, answer = ask(f"{service}/v1/events", json.dumps({"events": events}).encode())
-        assert status == 200, answer
-        time.sleep(1)
-        families = text_string_to_metric_families(ask(f"{service}/metrics")[1])
-        missing = asked - {sample.name for family in families for sample in family.samples}
-    assert missing == set()
 
 
 def test_alerts_have_labels_of_metrics_and_an_example_each(

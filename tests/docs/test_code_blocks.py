@@ -1,7 +1,6 @@
 """Every code block of the README, of CONTRIBUTING and of the documentation runs, and so do the tutorials."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -69,7 +68,6 @@ def test_a_tutorial_runs(script: Path, folder: Path, warm_python: WarmPython) ->
 # ---- CONTRIBUTING.md: the example of RecBole-GNN, the length of the model, and the checks of CI ----
 
 
-BLOCK = re.compile(r"^```(python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDS_GNN = "run_gnn.py"
 
 
@@ -77,11 +75,11 @@ NEEDS_GNN = "run_gnn.py"
 def examples(repository: Path, tmp_path: Path) -> list[str]:
     """Write the examples into an empty folder beside the toy set; return their scripts in order."""
     text = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    found = [(name, body) for _, name, body in BLOCK.findall(text)]
+    found = {block.file: block.body for block in blocks(text) if block.file is not None}
     shutil.copytree(repository / "atomic_files" / "toy-signed", tmp_path / "atomic_files" / "toy-signed")
-    for name, body in found:
+    for name, body in found.items():
         (tmp_path / name).write_text(body, encoding="utf-8")
-    return [name for name, _ in found if name.endswith(".py")]
+    return [name for name in found if name.endswith(".py")]
 
 
 def _run(folder: Path, code: str, *path: str) -> str:

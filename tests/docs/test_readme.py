@@ -186,13 +186,6 @@ def test_the_messages_that_troubleshooting_quotes_are_those_of_the_code() -> Non
     assert [text for text in quoted if text not in code] == []
 
 
-def test_a_shell_completes_commands() -> None:
-    words = {"_RECBOLE_SIGNED_COMPLETE": "complete_bash", "COMP_WORDS": "recbole-signed comp", "COMP_CWORD": "1"}
-    code = "import sys; sys.argv = ['recbole-signed']; from recbole_signed.cli.app import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | words, capture_output=True, text=True)
-    assert done.stdout.split() == ["compare"]
-
-
 @pytest.mark.slow
 def test_the_first_table_takes_less_than_ninety_seconds(tmp_path: Path) -> None:
     """The first command of the README, after the installation; CPU time, since other work would count as wall time."""

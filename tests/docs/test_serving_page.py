@@ -1,42 +1,27 @@
 """The calls of the page on serving run, in its order, against the demo."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pages import blocks
+from service_process import served
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "http://127.0.0.1:8080"
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[str]:
-    """The address of ``serve --demo``."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", "-m", "recbole_signed", "serve", "--demo", "--port", "0"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        yield next(line.split()[2] for line in process.stderr if line.startswith("Serving on "))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_calls_of_the_page_on_serving_work(demo: str, tmp_path: Path) -> None:
+def test_the_calls_of_the_page_on_serving_work(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
-    script = next(block.body for block in blocks(page) if ADDRESS in block.body).replace(ADDRESS, demo)
     strict = 'set -euo pipefail\ncurl() { command curl --fail --silent --show-error "$@"; echo; }\n'
-    done = subprocess.run(["bash", "-c", strict + script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    script = strict + next(block.body for block in blocks(page) if ADDRESS in block.body)
+    with served(tmp_path, "--demo") as port:
+        words = ["bash", "-c", script.replace(ADDRESS, f"http://127.0.0.1:{port}")]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     *answers, metric = [line for line in done.stdout.splitlines() if line]
     first, event, near, after, effect, why, undone, again, forgotten, stranger, session, withdrawn = map(

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from headless import chromium
 
-pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 pytest.importorskip("furo", reason="the site needs furo, which the extra docs installs")
 
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 CONF = """
 extensions = ["myst_parser"]
 html_theme = "furo"
@@ -48,16 +44,8 @@ def _row(cell: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    quiet = ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking")
-    for each in (*quiet, f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(f"--{each}")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -67,13 +55,13 @@ def test_a_page_fits_the_window(width: int, browser: Any, page: Path) -> None:
     browser.get(page.as_uri())
     assert browser.execute_script("return window.innerWidth") == width
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    shown = [each for each in browser.find_elements(By.CSS_SELECTOR, ".content, .toc-drawer") if each.is_displayed()]
+    shown = [each for each in browser.find_elements("css selector", ".content, .toc-drawer") if each.is_displayed()]
     for each in shown:
         left, right = each.rect["x"], each.rect["x"] + each.rect["width"]
         assert right <= width or left >= width, each.get_attribute("class")  # a drawer that is shut lies outside
-    (table,) = browser.find_elements(By.CSS_SELECTOR, ".table-wrapper")
+    (table,) = browser.find_elements("css selector", ".table-wrapper")
     assert browser.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", table)
     if width >= 1366:
-        (contents,) = browser.find_elements(By.CSS_SELECTOR, ".toc-drawer")
+        (contents,) = browser.find_elements("css selector", ".toc-drawer")
         assert 0 < contents.rect["x"] < contents.rect["x"] + contents.rect["width"] <= width
         assert contents.is_displayed()

@@ -1,9 +1,15 @@
-"""A small clone of the repository, whose results tests may change."""
+"""The committed results, and a small clone of the repository, whose results tests may change."""
 
 import shutil
 from pathlib import Path
 
 import pytest
+from signed_report.results import Results, read_results
+
+
+@pytest.fixture(scope="session")
+def results() -> Results:
+    return read_results(Path(__file__).resolve().parents[2])
 
 
 @pytest.fixture

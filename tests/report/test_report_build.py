@@ -30,11 +30,6 @@ def text_of(pdf: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def results() -> Results:
-    return read_results(ROOT)
-
-
-@pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report as the command builds it."""
     output = tmp_path_factory.mktemp("built")

@@ -11,7 +11,7 @@ from command_line import check_command_refused
 from signed_report.cli import report
 from signed_report.drawing import name_points, page, settle
 from signed_report.figures import draw_all, draw_retention, draw_tradeoff
-from signed_report.results import Results, read_results
+from signed_report.results import Results
 from signed_report.tables import own_memory, table_values
 
 from recbole_signed.errors import MissingExtraError
@@ -105,14 +105,6 @@ def test_costs_and_what_stopped_a_training_come_along(table: Path) -> None:
 
 
 # ---- figures are drawn of the results that are there, and names in them do not cover each other ----
-
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def results() -> Results:
-    return read_results(ROOT)
 
 
 def test_a_figure_is_written_as_png_and_pdf(results: Results, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from service_callers import Caller, Event, calling, lost
-from service_process import served
+from service_process import pids, served
 from small_recommender import begin
 from waiting import until
 
@@ -34,11 +34,6 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
-
-
-def pid_of(port: int) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        return int(float(answer.read().decode().rpartition("process_pid ")[2].split()[0]))
 
 
 def callers_of(port: int) -> tuple[list[Caller], threading.Event]:
@@ -73,7 +68,7 @@ def test_nothing_that_was_acknowledged_is_lost_with_the_power(tmp_path: Path) ->
         with served(root, "--config", str(tmp_path / "busy.yaml")) as port, calling(*callers_of(port)) as callers:
             for number in range(12):
                 time.sleep(rng.uniform(0.2, 1.5))
-                pid = pid_of(port)
+                (pid,) = pids(port).values()
                 os.kill(pid, signal.SIGSTOP)
                 time.sleep(0.05)  # what was answered before has arrived
                 copies.append((tmp_path / f"copy{number}", *said(callers)))

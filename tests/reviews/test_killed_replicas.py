@@ -2,22 +2,19 @@
 
 import contextlib
 import os
-import re
 import signal
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from service_callers import Caller, calling, results_of
-from service_process import served
+from service_process import pids, served
 from small_recommender import begin
 
 pytestmark = pytest.mark.slow
-PIDS = re.compile(r'^recbole_signed_process_pid{process="([\w-]+)"} (\S+)$', re.MULTILINE)
 
 
 @pytest.fixture
@@ -25,11 +22,6 @@ def port(tmp_path: Path) -> Iterator[int]:
     begin(tmp_path / "state").close()
     with served(tmp_path, "--workers", "3") as port:
         yield port
-
-
-def pids(port: int) -> dict[str, int]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        return {name: int(float(value)) for name, value in PIDS.findall(answer.read().decode())}
 
 
 def replicas(port: int, known: frozenset[int] = frozenset()) -> set[int]:

@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service_process import served
+from service_process import pids, served
 from small_recommender import begin_large
 
 pytestmark = pytest.mark.slow
@@ -77,8 +76,7 @@ def test_new_clients_are_answered_under_saturation(port: int, connections: int) 
 @pytest.mark.parametrize("repeated", [b"X-A: b\r\n", b"a" * 8_000], ids=["many headers", "one header"])
 def test_headers_without_an_end_take_no_memory(port: int, repeated: bytes) -> None:
     found: list[tuple[str, int, float]] = []
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        pid = int(float(answer.read().decode().rpartition("process_pid ")[2].split()[0]))
+    (pid,) = pids(port).values()
 
     def resident() -> float:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6

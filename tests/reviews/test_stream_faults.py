@@ -14,12 +14,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from service_process import begun
+from service_process import begun, metric
 from small_recommender import NOW, begin
 from waiting import until
 
@@ -128,9 +127,8 @@ def test_a_stream_and_a_service_that_fail_lose_and_double_nothing(kind: Any, tmp
     service, port = begun(tmp_path, "--config", str(config))
 
     def seq() -> int:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            return next(int(float(each.split()[-1])) for each in answer.read().decode().splitlines()
-                        if each.startswith("recbole_signed_seq "))  # fmt: skip
+        with contextlib.suppress(OSError):
+            return int(metric(port, "seq")[""])
         return -1
 
     try:

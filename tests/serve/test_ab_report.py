@@ -10,7 +10,6 @@ from refusals import check_refused
 from scipy.stats import binom, binomtest, ttest_ind
 
 from recbole_signed.cli.service import report_text
-from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import TrafficLog, ab_report, experiment_report
 from recbole_signed.live.serve.ab_report import confidence_sequence, interleaving_report, report_of, users_needed
 from recbole_signed.live.serve.experiments import parse_experiment
@@ -143,8 +142,8 @@ def test_users_before_the_experiment_in_one_variant_alone_leave_the_rates_unadju
 
 @pytest.mark.parametrize("column", ["propensity", "likes_before"])
 def test_users_without_a_column_are_refused(column: str) -> None:
-    with pytest.raises(UsageError, match=f"the users have no column '{column}'; give all columns of"):
-        experiment_report(simulate(50, np.random.default_rng(1)).drop(column), "control", SHARES)
+    users = simulate(50, np.random.default_rng(1)).drop(column)
+    check_refused(f"the users have no column '{column}'; give all columns of", experiment_report, users, "x", SHARES)
 
 
 def test_intervals_hold_under_continuous_looking() -> None:
@@ -241,8 +240,8 @@ def test_variants_that_are_gone_or_empty() -> None:
         assert one.keys() == other.keys()
         assert all(one[key] == pytest.approx(other[key]) for key in one)
     assert found == plain
-    with pytest.raises(UsageError, match="the variant 'treated' has 0 users"):
-        experiment_report(simulate(50, np.random.default_rng(1), share=0.0), "control", SHARES)
+    alone = simulate(50, np.random.default_rng(1), share=0.0)
+    check_refused("the variant 'treated' has 0 users", experiment_report, alone, "control", SHARES)
 
 
 @pytest.mark.parametrize(("metric", "under"), [("like_rate", "impressions"), ("likes_per_user", None)])

@@ -116,8 +116,7 @@ def test_changes_are_kept(tmp_path: Path) -> None:
     experiments.change("one", share=0.25, status="stopped")
     again = Experiments.read(path)
     assert (again["one"].share, again["one"].status) == (0.25, "stopped")
-    with pytest.raises(UsageError, match="did you mean 'one'"):
-        again["onee"]
+    check_refused("did you mean 'one'", again.__getitem__, "onee")
     path.write_text("experiments: [1]")
     check_refused("must map names", Experiments.read, path)
     path.write_text("experiments: {a: !!python/object/apply:os.system ['true']}")
@@ -159,8 +158,8 @@ def test_changes_from_several_threads_are_all_kept(tmp_path: Path) -> None:
 def test_what_can_not_be_kept_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     experiments = Experiments(path=tmp_path / "file" / "experiments.yaml")
-    with pytest.raises(UsageError, match=r"Keeping the experiments in .*experiments.yaml failed: Not a directory"):
-        experiments.put("one", parse_experiment("one", make()))
+    said = r"Keeping the experiments in .*experiments.yaml failed: Not a directory"
+    check_refused(said, experiments.put, "one", parse_experiment("one", make()))
     assert list(experiments) == []
 
 

@@ -91,9 +91,9 @@ def test_the_higher_the_bonus_the_more_young_items(explore: float, serve: Make) 
 
 
 def test_dislikes_are_verdicts_and_a_bonus_draws_nothing(serve: Make, engine: Any) -> None:
-    filters = {"exclude": engine.hidden(), "include_only": None}
     young = [Assignment("newcomers", "young", 1.0, Policy(young=8.0))]
     with engine.recommender.reading() as (state, learner):
+        filters = {"exclude": state.hidden_items(), "include_only": None}
         items, scores = engine.rank(learner, state, 1, POOL, filters, [])
         likes, dislikes = state.edges.item_likes[items], state.edges.item_dislikes[items]
         order, _ = raised(scores, likes + dislikes, 8.0)
@@ -145,7 +145,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Make) -> None
         changed = engine.learner_for(learner, [], {"dislike_aversion": 3.0})
         for user in users:
             number = int(state.users.ids([user])[0])
-            filters = {"exclude": engine.hidden(), "include_only": None}
+            filters = {"exclude": state.hidden_items(), "include_only": None}
             (best,), _ = engine.rank(changed, state, number, 1, filters, own[user])
             careful[user] = state.items.tokens([int(best)])[0]
     verdicts = []

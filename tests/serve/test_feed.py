@@ -22,7 +22,6 @@ from recbole_signed.live.events import parse_rows
 from recbole_signed.live.serve import writer
 from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.writer import Feed
 from recbole_signed.live.sources import EventSource
 from recbole_signed.live.sources.source import Polled
@@ -285,10 +284,7 @@ def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: p
     assert client.get("/readyz").json()["ready"]
 
 
-def test_streams_that_are_files_or_refused(tmp_path: Path, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "serve.yaml").write_text("source: events.jsonl\n")
-    with pytest.raises(UsageError, match=r"'events.jsonl'; it must be the address of a Redis stream"):
-        ServeSettings.read(tmp_path / "serve.yaml")
+def test_rows_that_are_refused_are_told_now_and_then(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
     late = {"user_id": "u1", "item_id": "i1", "type": "like"}
     source = Rows([{**late, "timestamp": NOW - 1}, {**late, "timestamp": NOW - 2}, {"type": "play"}, {"type": "stop"}])

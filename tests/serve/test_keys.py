@@ -97,8 +97,7 @@ def test_settings(tmp_path: Path) -> None:
         ("limits: {k: many}", "'limits.k' must be a valid integer"),
         ("limits: {k: 0}", "'limits.k' must be greater than or equal to 1, but is 0."),
         ("limits: {bach: 5}", "did you mean 'batch'"),
-        ("[1]", "must hold 'key: value' lines"),
-        ("a: [", "is not valid yaml"),
+        ("source: events.jsonl", "'events.jsonl'; it must be the address of a Redis stream"),
         (
             "allow_hosts: ['*', ratings.example, '::1', 'ratings.example:8443']",
             "allow_hosts has 'ratings.example:8443'",

@@ -5,7 +5,6 @@ Where the variable SCREENSHOTS names a folder, pictures of the page go there.
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
+from headless import chromium
 from service_calls import Make, answering, experiments_of, items, send, serving
 
 from recbole_signed.live.replica import OnlineReplica
@@ -26,8 +26,6 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable, staleness_of  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-QUIET = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
 PATIENCE = 60
 ROWS = "#userresult table:not(#said):not(#asked) tbody tr"
 HOSTILE = [
@@ -50,16 +48,9 @@ HOSTILE = [
 
 @pytest.fixture
 def browser(tmp_path: Any) -> Iterator[webdriver.Chrome]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for each in (*QUIET, "disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'browser'}"):
-        options.add_argument(f"--{each}")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_window_size(1200, 1000)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path / "browser") as driver:
+        driver.set_window_size(1200, 1000)
+        yield driver
 
 
 def on_page(browser: webdriver.Chrome, url: str) -> WebDriverWait[webdriver.Chrome]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from service_calls import all_written, items, send
 from sklearn.metrics import roc_auc_score
 
 import recbole_signed
+from recbole_signed.live.serve.maintenance import Maintenance
 from recbole_signed.live.serve.quality import BINS, MINUTE, Case, LiveQuality, RecentShare
 
 CASES = st.lists(
@@ -132,18 +134,18 @@ def test_users_who_were_forgotten_are_not_counted(client: TestClient) -> None:
     assert f"recbole_signed_users {before}.0" in client.get("/metrics").text
 
 
-DASHBOARD = Path(recbole_signed.__file__).parents[1] / "docs" / "_static" / "grafana.json"
+ROOT = Path(recbole_signed.__file__).parents[1]
+DASHBOARD = ROOT / "docs" / "_static" / "grafana.json"
 OF_PROMETHEUS = {"instance", "le", "process"}
 """Labels that Prometheus adds, those of a histogram's buckets, and what the processes of ``--workers`` add."""
 
 
-def test_it_names_only_metrics_that_exist(client: TestClient) -> None:
-    maintenance = client.engine.telemetry  # type: ignore[attr-defined]
-    maintenance.maintenance_seconds.labels("refit").set(1)
-    maintenance.maintenance_failed.labels("refit").set(0)
+def test_dashboard_and_alerts_name_only_metrics_that_exist(client: TestClient) -> None:
+    engine = client.engine  # type: ignore[attr-defined]
+    assert Maintenance(engine, engine.settings.schedule).run("snapshot").error is None
     for user, kind in (("1", "like"), ("2", "dislike"), ("3", "like")):
         send(client, user, items(client, user, k=1)[0], kind)
-    all_written(client.engine)  # type: ignore[attr-defined]
+    all_written(engine)
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:
@@ -152,6 +154,10 @@ def test_it_names_only_metrics_that_exist(client: TestClient) -> None:
     asked = [target["expr"] for panel in content["panels"] for target in panel["targets"]]
     asked.append(content["templating"]["list"][1]["query"]["query"])
     assert len(asked) > 20
+    alerts = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text(encoding="utf-8"))
+    rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    elsewhere = ("up{", "recbole_signed_stream_behind_events")  # the latter of services with a stream: see test_feed.py
+    asked += [each for each in rules if not each.startswith(elsewhere)]
     for expression in asked:
         names = re.findall(r"recbole_signed_\w+", expression)
         assert names, expression

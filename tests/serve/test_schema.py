@@ -132,10 +132,7 @@ USERS = [{"user_id": "1"}]
         (schemas.UserRequest, {"user_id": "1", "dislikes": []}, {"user_id": "1", "dislikes": ["2"]}),
         (schemas.ManyBody, {"users": USERS, "k": 1}, {"users": USERS, "k": 0}),
         (schemas.ManyBody, {"users": USERS}, {"users": []}),
-        *(
-            (schemas.ManyBody, {"users": USERS, "dislike_aversion": edge}, {"users": USERS, "dislike_aversion": wrong})
-            for edge, wrong in ((0.0, -0.1), (100.0, 100.1), (None, float("nan")))
-        ),
+        (schemas.ManyBody, {"users": USERS, "dislike_aversion": None}, {"users": USERS, "dislike_aversion": -0.1}),
         (schemas.ItemBody, {"tags": ["a"] * 100}, {"tags": ["a"] * 101}),
     ],
 )

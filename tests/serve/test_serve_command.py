@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from command_line import outcome
+from command_line import check_command_refused, outcome
 from faults import no_room_at
 from refusals import check_refused
-from service_process import served
+from service_process import metric, pids, served
 from small_recommender import begin
 from waiting import until
 
@@ -84,11 +84,10 @@ def test_serve_simulate_and_report(service: str, tmp_path: Path, capsys: pytest.
     convert("toy", None, "dataset", name="mine")  # where run looks, too
     status, out, _ = outcome(capsys, "simulate", service, "-d", "mine", "--rounds", "2", "--json")
     assert (status, json.loads(out)["shown"] > 0) == (0, True)
-    status, _, err = outcome(capsys, "simulate", service, "-d", "nine")
-    assert (status, "there is no data set 'nine' in dataset or atomic_files" in err) == (2, True)
+    said = "there is no data set 'nine' in dataset or atomic_files"
+    check_command_refused(said, capsys, "simulate", service, "-d", "nine")
     assert "items looked at in 5 lists" in outcome(capsys, "simulate", service, "--rounds", "5")[1]
-    status, out, _ = outcome(capsys, "experiment", "report", "none", "--state", "state")
-    assert status == 2
+    assert outcome(capsys, "experiment", "report", "none", "--state", "state")[0] == 2
 
 
 @pytest.fixture
@@ -178,19 +177,16 @@ def test_an_address_and_experiments_are_refused_before_a_state_is_made(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recbole_signed.live.serve.start.init_state", lambda *_: pytest.fail("a model is fitted"))
-    status, _, err = outcome(capsys, "serve", *words, "--host", "0.0.0.0")
-    assert (status, "without API keys" in err) == (2, True)
+    check_command_refused("without API keys", capsys, "serve", *words, "--host", "0.0.0.0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        status, _, err = outcome(capsys, "serve", *words, "--port", str(taken.getsockname()[1]))
-    assert (status, "can't listen on" in err) == (2, True)
+        check_command_refused("can't listen on", capsys, "serve", *words, "--port", taken.getsockname()[1])
     assert not list(tmp_path.iterdir())
     (tmp_path / "service.yaml").write_text("experiments: tests.yaml")
     config = ["--config", "service.yaml", "--port", "0"]
     assert outcome(capsys, "serve", *words, *config)[::2] == (2, "recbole-signed: there is no file tests.yaml.\n")
     for content in ("", "shares: {}"):
         (tmp_path / "tests.yaml").write_text(content)
-        status, _, err = outcome(capsys, "serve", *words, *config)
-        assert (status, "tests.yaml must hold one key, 'experiments'" in err) == (2, True)
+        check_command_refused("tests.yaml must hold one key, 'experiments'", capsys, "serve", *words, *config)
 
 
 @pytest.mark.parametrize("folder", ["state/backup", "other"])
@@ -210,24 +206,6 @@ def test_keys_are_made_and_answers_wait_for_nothing(capsys: pytest.CaptureFixtur
     bound = listening_socket("127.0.0.1", 0)
     assert bound.proto == socket.IPPROTO_TCP
     bound.close()
-
-
-def samples(service: str, name: str, first: Callable[[], Any] = lambda: None) -> dict[str, float]:
-    """Values of a metric of a service of several processes, by process."""
-    first()
-    with urllib.request.urlopen(f"{service}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    found = re.findall(rf'^recbole_signed_{name}{{.*process="([\w-]+)".*}} (.*)$', text, re.MULTILINE)
-    return {process: float(value) for process, value in found}
-
-
-def pids(service: str) -> dict[str, int]:
-    return {process: int(value) for process, value in samples(service, "process_pid").items()}
-
-
-def lists(service: str) -> None:
-    for user in range(4):
-        get(f"{service}/v1/users/{user}/recommendations?k=1")
 
 
 @pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
@@ -259,13 +237,17 @@ def test_two_processes_behind_one_port(service: str) -> None:
     assert int(Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()[1]) == processes["writer"]
     os.kill(replica, signal.SIGKILL)
     assert both_answer(replica)["writer"] == processes["writer"]
-    assert samples(service, "replica_restarts_total")["writer"] == 1.0
+    assert metric(service, "replica_restarts_total")["writer"] == 1.0
     replica = both_answer()["replica-1"]
     os.kill(replica, signal.SIGSTOP)  # as one that waits for a disk
     assert both_answer(replica)["writer"] == processes["writer"]
-    assert samples(service, "replica_restarts_total")["writer"] == 2.0
+    assert metric(service, "replica_restarts_total")["writer"] == 2.0
     # whichever process is asked, the answer is that of all: counters never fall from one look to the next
-    seen = [samples(service, "impressions_total", lambda: lists(service)) for _ in range(6)]
+    seen: list[dict[str, float]] = []
+    for _ in range(6):
+        for user in range(4):
+            get(f"{service}/v1/users/{user}/recommendations?k=1")
+        seen.append(metric(service, "impressions_total"))
     assert all(a.get(name, 0) <= b.get(name, 0) for a, b in itertools.pairwise(seen) for name in b)
 
 
@@ -479,8 +461,7 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
             ((wish, value, items),) = Asked.of(state, learner, state.users.id_of("u2")).moves
             assert (wish.sign, value) == (-1, "g1")
             assert sorted(map(int, state.items.tokens(items.tolist()))) == [1, 3, 5, 7, 9, 11, 13]
-    again = outcome(capsys, *words, *more)
-    assert (again[0], "state is not empty" in again[2]) == (2, True)
+    check_command_refused("state is not empty", capsys, *words, *more)
 
 
 def test_a_first_state_begins_with_a_saved_model(

@@ -33,6 +33,13 @@ def send(client: TestClient, user: str, item: str, kind: str, **fields: Any) -> 
     return answer.json()
 
 
+def check_problem(answer: Any, status: int, said: str) -> None:
+    """Check that a request is refused with a status and a text in the detail."""
+    __tracebackhide__ = True
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["detail"]
+
+
 @contextmanager
 def serving(source: Any, folder: Path | None = None, /, **settings: Any) -> Iterator[TestClient]:
     """Give a client of a service over a recommender or a replica, which is closed with it."""

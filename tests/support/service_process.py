@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 import recbole_signed
 
@@ -41,3 +44,17 @@ def served(folder: Path, *options: str) -> Iterator[int]:
         process.send_signal(signal.SIGTERM)
         status = process.wait(60)
     assert status == 0
+
+
+def metric(service: int | str, name: str) -> dict[str, float]:
+    """Values of a metric of a service, by port or address: by process, whose name is empty where there is but one."""
+    address = f"http://127.0.0.1:{service}" if isinstance(service, int) else service
+    with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    samples = (each for family in families for each in family.samples if each.name == f"recbole_signed_{name}")
+    return {each.labels.get("process", ""): each.value for each in samples}
+
+
+def pids(service: int | str) -> dict[str, int]:
+    """Numbers of the processes of a service, by their names."""
+    return {process: int(value) for process, value in metric(service, "process_pid").items()}

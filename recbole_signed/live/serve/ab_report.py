@@ -35,7 +35,10 @@ def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float
     missing = [name for name in _COLUMNS if name not in users.columns]
     if missing:
         raise UsageError(f"the users have no column '{missing[0]}'; give all columns of TrafficLog.per_user.")
-    tt = _tea_tasting()
+    try:
+        import tea_tasting as tt
+    except ImportError as error:
+        raise MissingExtraError("the report of an experiment", "serve") from error
     groups = {name: users.filter(pl.col("variant") == name) for name in shares}
     few = [name for name, group in groups.items() if group.height < 2]
     if few:
@@ -114,14 +117,6 @@ def policy_rates(drawn: pl.DataFrame) -> dict[str, Any]:
                 low, high = value - half, value + half
         found[f"{outcome}_rate"] = {"value": value, "low": low, "high": high}
     return found
-
-
-def _tea_tasting() -> Any:
-    try:
-        import tea_tasting
-    except ImportError as error:
-        raise MissingExtraError("the report of an experiment", "serve") from error
-    return tea_tasting
 
 
 def _summary(group: pl.DataFrame) -> dict[str, float]:

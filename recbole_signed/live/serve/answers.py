@@ -26,17 +26,7 @@ from recbole_signed.live.serve import ranking, schemas
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.live.serve.quality import LiveQuality
-from recbole_signed.live.serve.ranking import (
-    CANDIDATES,
-    POOL,
-    Ranked,
-    announced_features,
-    asked_by,
-    drawn_few,
-    newest_edges,
-    probabilities,
-    raised,
-)
+from recbole_signed.live.serve.ranking import CANDIDATES, POOL, Ranked
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import DAY, ImpressionQueue, Shown, TrafficLog, now_ms
@@ -93,10 +83,6 @@ class Answers:
         own = {} if strength is None else {"dislike_strength": strength}
         return with_parameters(learner, {**own, **merged_parameters(assignments), **(given or {})})
 
-    def hidden(self) -> Any:
-        """Return the ids of items that are shown to nobody: the withdrawn, and those of ``hidden_items.py``."""
-        return self._state.hidden_items()
-
     def item(self, item: str) -> schemas.CatalogueItem:
         """Return whether an item is withdrawn, its tags, and what people call it."""
         self._look_again()
@@ -106,7 +92,7 @@ class Answers:
     def item_features(self, item: str) -> dict[str, Any] | None:
         """Return the features that were announced of an item; None without an announcement."""
         with self.recommender.reading() as (state, _):
-            return announced_features(state, "item", item)
+            return ranking.announced_features(state, "item", item)
 
     def items_named(self, text: str, k: int) -> list[str]:
         """Return at most ``k`` items whose name holds a text."""
@@ -123,8 +109,8 @@ class Answers:
     def user(self, user: str) -> schemas.UserInfo:
         """Return what is held of a user."""
         with self.recommender.reading() as (state, learner):
-            wishes = asked_by(state, learner, user)
-            features, edges = announced_features(state, "user", user), newest_edges(state, user)[0]
+            wishes = ranking.asked_by(state, learner, user)
+            features, edges = ranking.announced_features(state, "user", user), ranking.newest_edges(state, user)[0]
             found = schemas.UserInfo(
                 user=user,
                 known=bool(edges) or features is not None,
@@ -139,7 +125,7 @@ class Answers:
     def wishes_of(self, user: str) -> schemas.WishList:
         """Return what a user asks for beside verdicts and has not taken back."""
         with self.recommender.reading() as (state, learner):
-            return schemas.WishList(wishes=asked_by(state, learner, user), seq=self.seq)
+            return schemas.WishList(wishes=ranking.asked_by(state, learner, user), seq=self.seq)
 
     def values_of(self, item: str) -> dict[str, list[str]]:
         """Return the values of an item by their column."""
@@ -213,7 +199,7 @@ class Answers:
         if tags is not None:
             tagged = self._ids(self.catalogue.with_tags(tags))
             chosen = tagged if chosen is None else np.intersect1d(chosen, tagged)
-        hidden = self.hidden()
+        hidden = self._state.hidden_items()
         return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
 
     def _ids(self, items: Sequence[str]) -> Any:
@@ -242,7 +228,7 @@ class Answers:
             return self._rank_by_model(learner, state, user, k, filters, assignments)
         items, scores = self._rank_by_model(learner, state, user, max(k, POOL), filters, assignments)
         first = items[:POOL]  # whatever k is, so that a policy does the same for lists of every length
-        order, best = raised(
+        order, best = ranking.raised(
             np.asarray(scores[:POOL]), state.edges.item_likes[first] + state.edges.item_dislikes[first], young
         )
         items, scores = np.concatenate([first[order], items[POOL:]]), np.concatenate([best, scores[POOL:]])
@@ -269,7 +255,7 @@ class Answers:
             learner, state.edges, user, POOL, state.items.keys, user_keys=state.users.keys, **only
         )
         seed = int(state.users.keys[user]) % 2**63
-        drawn = drawn_few(theirs, slots, np.random.default_rng([seed, now_ms() // DAY]))
+        drawn = ranking.drawn_few(theirs, slots, np.random.default_rng([seed, now_ms() // DAY]))
         stay = min(len(items), k - len(drawn))
         return np.concatenate([items[:stay], candidates[drawn]]), np.concatenate([scores[:stay], theirs[drawn]])
 
@@ -295,14 +281,14 @@ class Answers:
         self, exploring: Assignment, rank: RankOfPolicy, items: Any, values: Any, request: str
     ) -> tuple[Any, list[tuple[str, str, float, float]]]:
         """Draw the first item; return the new order, and what each policy would have done."""
-        own = probabilities(values[:CANDIDATES], exploring.settings.explore)
+        own = ranking.probabilities(values[:CANDIDATES], exploring.settings.explore)
         place = int(np.random.default_rng(int(request, 16) % 2**63).choice(len(own), p=own))
         draws = []
         for name, policy in self.experiments[exploring.experiment].all_policies.items():
             probability = float(own[place])
             if name != exploring.variant:
                 theirs, scores = rank(policy, CANDIDATES)
-                probability = float(probabilities(scores, policy.explore)[theirs == items[place]].sum())
+                probability = float(ranking.probabilities(scores, policy.explore)[theirs == items[place]].sum())
             draws.append((exploring.experiment, name, float(own[place]), probability))
         return np.r_[place, 0:place, place + 1 : len(items)], draws
 
@@ -343,7 +329,7 @@ class Answers:
         """Return the items nearest to one, best first; UsageError for an unknown one."""
         with self.recommender.reading() as (state, learner):
             number = self._item(state, item)
-            hidden = self.hidden()
+            hidden = self._state.hidden_items()
             ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
             stays = ~np.isin(ids, hidden) & (ids > 0)
             named = self._named(state.items, ids[stays][:k], cosines[stays][:k])
@@ -353,7 +339,7 @@ class Answers:
         """Return the most liked items; with the name ``trending`` those whose likes are recent."""
         with self.recommender.reading() as (state, _):
             named = self._named(
-                state.items, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
+                state.items, *ranking.most_liked(self._likes(state, name), k, state.items.keys, state.hidden_items())
             )
             return Ranked(named, self.seq, self.version, None, request_id=_request_id())
 
@@ -403,7 +389,7 @@ class Answers:
             numbers = np.array([self._item(state, item) for item in items], dtype=np.int64)
             told = explained_by(learner, state.edges, number, numbers, keys, asked)
             settings, seq, version = learner.settings, self.seq, self.version
-            edges = newest_edges(state, user)[0]
+            edges = ranking.newest_edges(state, user)[0]
             own = np.unique(np.concatenate([each.items for each in told]))
             tokens = pl.Series([token or "" for token in state.items.tokens(own.tolist())], dtype=pl.String)
             reasons = [
@@ -468,7 +454,7 @@ class Answers:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
         kinds = (LIKE, DISLIKE) if sign is None else (TYPES[sign],)
         with self.recommender.reading() as (state, _):
-            found, total = newest_edges(state, user, kinds, k)
+            found, total = ranking.newest_edges(state, user, kinds, k)
             listed = [schemas.Verdict(item=item, sign=kind, timestamp=at) for item, kind, at in found]  # type: ignore[arg-type]
             return schemas.Verdicts(verdicts=listed, total=total, seq=self.seq)
 

@@ -18,7 +18,7 @@ from recbole_signed import __version__
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.serve import gorse, schemas
+from recbole_signed.live.serve import gorse, requests, schemas
 from recbole_signed.live.serve.answers import TRENDING
 from recbole_signed.live.serve.engine import RECOMMENDATIONS, Engine
 from recbole_signed.live.serve.experiments import Experiment
@@ -36,18 +36,7 @@ from recbole_signed.live.serve.middleware import (
 from recbole_signed.live.serve.problems import PROBLEM, ProblemError, Turns
 from recbole_signed.live.serve.ranking import Ranked
 from recbole_signed.live.serve.replicas import Forwarder
-from recbole_signed.live.serve.requests import (
-    Route,
-    announce,
-    check_k,
-    check_length,
-    disk,
-    erase,
-    keep_item,
-    submit,
-    take_back,
-    wait_for,
-)
+from recbole_signed.live.serve.requests import check_k, check_length, wait_for
 from recbole_signed.live.serve.traffic import now_ms
 
 UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
@@ -87,7 +76,7 @@ def make_app(
             for name in ("events", "recommendations", "users", "items", "models", "experiments", "health")
         ],
     )
-    app.router.route_class = Route
+    app.router.route_class = requests.Route
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
     answer_errors(app, engine)
@@ -127,18 +116,18 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
         """
         if any(isinstance(row, dict) and row.get("type") == "forget_user" for row in body.events):
             await erasing.dependency(request)
-        return await submit(engine, body.events)
+        return await requests.submit(engine, body.events)
 
     @app.delete("/v1/users/{user_id}/verdicts/{item_id}", response_model_exclude_none=True, **write)
     async def delete_verdict(user_id: UserId, item_id: ItemId, sign: Sign) -> schemas.EventsAnswer:
         """Take a like or a dislike back."""
-        return await take_back(engine, user_id, item_id, sign)
+        return await requests.take_back(engine, user_id, item_id, sign)
 
     @app.delete("/v1/users/{user_id}/wishes/{feature}/{value}", response_model_exclude_none=True, **write)
     async def delete_wish(user_id: UserId, feature: schemas.PathId, value: schemas.PathId) -> schemas.EventsAnswer:
         """Take back what was asked for of a value; a dislike is taken back as any other."""
         check_length(engine, user_id)
-        return await submit(engine, [{"user_id": user_id, "type": "undo", "features": {feature: value}}])
+        return await requests.submit(engine, [{"user_id": user_id, "type": "undo", "features": {feature: value}}])
 
     @app.get("/v1/users/{user_id}", tags=["users"], dependencies=needs("read"), response_model_exclude_none=True)
     async def get_user(user_id: UserId) -> schemas.UserInfo:
@@ -149,13 +138,13 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
     async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
         """Announce a user with its features, in place of earlier ones."""
         check_length(engine, user_id)
-        await announce(engine, {"user_id": user_id, "type": "user", "features": body.features})
+        await requests.announce(engine, {"user_id": user_id, "type": "user", "features": body.features})
         return body
 
     @app.delete("/v1/users/{user_id}", tags=["events"], dependencies=needs("admin"), response_model_exclude_none=True)
     async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
         """Erase a user from the log, the model and the impressions."""
-        return await erase(engine, user_id)
+        return await requests.erase(engine, user_id)
 
 
 def _answer(engine: Engine, ranked: Ranked) -> schemas.Answer:
@@ -332,7 +321,7 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
 
         A body with features or a name alone leaves withdrawal and tags as they are; any other sets both.
         """
-        await keep_item(engine, item_id, body)
+        await requests.keep_item(engine, item_id, body)
         return held(item_id, body.features)
 
 
@@ -341,17 +330,10 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
     recommender: Any = engine.recommender  # a replica hands all of these requests on
 
     def models() -> schemas.Models:
-        versions = [
-            schemas.VersionInfo(
-                name=each.name,
-                seq=each.applied_seq,
-                created=each.created,
-                pinned=each.pinned,
-                current=each.current,
-                damage=None if each.damage is None else engine.without_folders(each.damage),
-            )
-            for each in recommender.versions.describe()
-        ]
+        versions = []
+        for each in recommender.versions.describe():
+            damage = None if each.damage is None else engine.without_folders(each.damage)
+            versions.append(schemas.VersionInfo(**{**vars(each), "seq": each.applied_seq, "damage": damage}))
         return schemas.Models(model=engine.version, seq=engine.seq, versions=versions)
 
     @app.get("/v1/models", tags=["models"], dependencies=needs("read"), response_model_exclude_none=True)
@@ -362,7 +344,7 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
     @app.post("/v1/models", status_code=201, response_model_exclude_none=True, **admin)
     def post_model() -> schemas.Models:
         """Save the model as a version."""
-        with disk():
+        with requests.disk():
             recommender.snapshot()
         return models()
 

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from recbole_signed.live.serve.problems import ProblemError
 
 HEAD = 1 << 16  # bytes of an address and its headers, and of what else is no body
+TOO_LARGE = 431, f"The address and the headers of a request may have at most {HEAD} bytes."
 PIPELINED = 16  # requests of a connection that may wait for the answers to earlier ones
 PATIENCE = 30.0  # seconds for a request to come to its end, and without the caller taking any of its answer
 FILES = 1280  # files of the process that are no connections, or connections that are yet to be refused
@@ -99,7 +100,7 @@ class Connection(HttpToolsProtocol):
         self._unread += len(data)
         super().data_received(data)
         if self._unread > HEAD and not self.transport.is_closing():
-            self._refuse(*self._too_large())
+            self._refuse(*TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -122,7 +123,7 @@ class Connection(HttpToolsProtocol):
     def _count(self, n: int) -> None:
         self._head += n
         if self._head > HEAD:
-            self._refusal = self._too_large()
+            self._refusal = TOO_LARGE
             raise ValueError
 
     def on_body(self, body: bytes) -> None:
@@ -167,10 +168,6 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser refuses."""
         self._refuse(*self._refusal)
-
-    @staticmethod
-    def _too_large() -> tuple[int, str]:
-        return 431, f"The address and the headers of a request may have at most {HEAD} bytes."
 
     def _refuse(self, status: int, detail: str) -> None:
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:

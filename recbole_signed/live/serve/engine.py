@@ -283,7 +283,7 @@ class VerdictWatch:
         changed = answers.learner_for(learner, assignments)
         name = batch.user_id[i]  # unknown users have one number, and may have several variants
         if name not in lists:
-            filters = {"exclude": answers.hidden(), "include_only": None, "asked": Asked.of(state, changed, user)}
+            filters = {"exclude": state.hidden_items(), "include_only": None, "asked": Asked.of(state, changed, user)}
             ranked = partial(answers.rank, changed, state, user, answers.quality.k, filters, assignments)
             items = ranked()[0]
             lists[name] = items, ranked(new_items=False)[0] if answers.new_slots(assignments) else items

@@ -279,7 +279,4 @@ def team_draft(lists: Sequence[Sequence[str]], k: int, rng: np.random.Generator)
 
 def merged_parameters(assignments: Iterable[Assignment]) -> dict[str, float]:
     """Return the query-time parameters of all assignments together; they never conflict."""
-    merged: dict[str, float] = {}
-    for each in assignments:
-        merged |= each.settings.parameters
-    return merged
+    return {name: value for each in assignments for name, value in each.settings.parameters.items()}

@@ -131,8 +131,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         kinds = [(each.ItemId, TYPES[event_type(each.FeedbackType)]) for each in body]
         verdicts = [(item, kind) for item, kind in kinds if kind in (LIKE, DISLIKE)]
         seen = [item for item, _ in kinds]
-        ranked = await turns.take(lambda: engine.session(verdicts, n, exclude=seen))
-        return _scores(ranked)
+        return _scores(await turns.take(lambda: engine.session(verdicts, n, exclude=seen)))
 
     @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
     async def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
@@ -144,8 +143,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
     async def popular(n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the most liked items."""
         check_k(engine, n)
-        ranked = await turns.take(lambda: engine.popular(n))
-        return _scores(ranked)
+        return _scores(await turns.take(lambda: engine.popular(n)))
 
     @app.get("/api/health/live", **tag)
     async def live() -> dict[str, bool]:

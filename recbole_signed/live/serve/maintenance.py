@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import stamp
 from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.computing import ComputeBySize, ComputingEndedError
 from recbole_signed.live.serve.engine import Engine
@@ -41,47 +42,29 @@ class Maintenance:
 
     def __init__(self, engine: Engine, schedule: Schedule) -> None:
         assert isinstance(engine.recommender, OnlineRecommender), "a replica is not maintained"
-        self._engine, self._recommender = engine, engine.recommender
-        self._compute = self._recommender.compute = ComputeBySize()
-        self._tasks = self._all()
-        self._every = {name: float(getattr(schedule, name)) for name in self._tasks if getattr(schedule, name) > 0}
-        now = time.monotonic()
-        self._due = {name: now + every for name, every in self._every.items()}
-        if "backup" in self._due:
-            self._due["backup"] = now + self._until("backup", self._backup_made())
-        if "refit" in self._due and self._recommender.scratch_time:
-            self._due["refit"] = now + self._until("refit", self._recommender.scratch_time)
-        self._last: dict[str, Round] = {}
-        self._done_at = {**dict.fromkeys(self._tasks, engine.seq), "refit": self._recommender.scratch_seq}
-        self._refitting, self._lock = Refit(), threading.Lock()
-        self._stop, self._wake = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
-
-    def _all(self) -> dict[str, Callable[[], object]]:
-        recommender = self._recommender
-        target = self._engine.settings.backup
-        backup = {} if target is None else {"backup": lambda: recommender.back_up(target)}
-        return {
+        self._engine, recommender, target = engine, engine.recommender, engine.settings.backup
+        self._compute = recommender.compute = ComputeBySize()
+        self._tasks: dict[str, Callable[[], object]] = {
             "refresh": lambda: (recommender.refresh(), recommender.snapshot()),  # replicas follow saved versions
             "refit": lambda: (recommender.refit().result(), recommender.snapshot()),
             "snapshot": recommender.snapshot,
             "compact": recommender.compact,
-            **backup,
         }
-
-    def _until(self, name: str, done: float) -> float:
-        """Return the seconds until a task is due that was done at a time, in seconds since 1970, before this start."""
-        every = self._every[name]
-        return min(max(done + every - time.time(), 0.0), every)
-
-    def _backup_made(self) -> float:
-        """Return when the copy that is there was made; 0 without one."""
-        target = self._engine.settings.backup
-        assert target is not None
-        try:
-            return (target / BACKUP).stat().st_mtime
-        except OSError:
-            return 0.0
+        now, clock = time.monotonic(), time.time()
+        ago = {"refit": clock - (recommender.scratch_time or clock)}  # seconds since what was done before this start
+        if target is not None:
+            self._tasks["backup"] = lambda: recommender.back_up(target)
+            made = stamp(target / BACKUP)
+            ago["backup"] = clock if made is None else clock - made[2] / 1e9  # without a copy it is due at once
+        self._every = {name: float(getattr(schedule, name)) for name in self._tasks if getattr(schedule, name) > 0}
+        self._due = {
+            name: now + every - min(max(ago.get(name, 0.0), 0.0), every) for name, every in self._every.items()
+        }
+        self._last: dict[str, Round] = {}
+        self._done_at = {**dict.fromkeys(self._tasks, engine.seq), "refit": recommender.scratch_seq}
+        self.refitting, self._lock = Refit(), threading.Lock()  # whether a refit runs, or was asked for
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -102,24 +85,19 @@ class Maintenance:
             each["error"] = None if each["error"] is None else self._engine.without_folders(each["error"])
         return found
 
-    @property
-    def refitting(self) -> Refit:
-        """Whether a refit runs, or was asked for."""
-        return self._refitting
-
     def ask_for_refit(self) -> Refit:
         """Let a refit begin once no task runs, or keep one that waits; UsageError if one runs or the service ends."""
         with self._lock:
             if not self._thread.is_alive() or self._stop.is_set():
                 raise UsageError("the service is ending, and begins no refit; ask again once it has started.")
-            if self._refitting.state == "running":
+            if self.refitting.state == "running":
                 raise AlreadyRunsError(
                     "a refit runs, which does not know what has happened since it began; ask again once /v1/status "
                     "says that 'refit' is idle."
                 )
-            if self._refitting.state == "idle":
-                self._refitting = Refit(state="waiting", since=time.time())
-            asked = self._refitting
+            if self.refitting.state == "idle":
+                self.refitting = Refit(state="waiting", since=time.time())
+            asked = self.refitting
         self._wake.set()
         return asked
 
@@ -128,7 +106,7 @@ class Maintenance:
         telemetry, started = self._engine.telemetry, time.perf_counter()
         if name == "refit":
             with self._lock:
-                self._refitting = Refit(state="running", since=time.time())
+                self.refitting = Refit(state="running", since=time.time())
         error: str | None = None
         try:
             self._tasks[name]()
@@ -147,7 +125,7 @@ class Maintenance:
         telemetry.maintenance_failed.labels(name).set(1 if error else 0)
         if name == "refit":
             with self._lock:  # once its outcome is told
-                self._refitting = Refit()
+                self.refitting = Refit()
         return found
 
     def _run(self) -> None:
@@ -155,7 +133,7 @@ class Maintenance:
             self._wake.wait(min([1.0, *(max(due - time.monotonic(), 0.01) for due in self._due.values())]))
             self._wake.clear()
             for name in self._tasks:
-                asked = name == "refit" and self._refitting.state == "waiting"
+                asked = name == "refit" and self.refitting.state == "waiting"
                 due = asked or time.monotonic() >= self._due.get(name, math.inf)
                 if due and not self._stop.is_set():
                     self._round(name, asked=asked)

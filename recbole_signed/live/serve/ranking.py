@@ -100,10 +100,9 @@ def why(told: Explanation, shown: ItemExplanation) -> dict[str, Any]:
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
     """Return edges in which :data:`SESSION` has edges ``items`` of ``kinds``, ``[n]``, the newest verdict last."""
-    last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
-    ids = np.array(sorted(last), dtype=np.int32)
-    places = np.array([last[int(item)] for item in ids], dtype=np.int64)
-    row = Rows.one(ids, kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
+    ids, newest = np.unique(items[::-1], return_index=True)  # a later verdict replaces an earlier one
+    places = len(items) - 1 - newest
+    row = Rows.one(ids.astype(np.int32), kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
     return OwnEdges.of(edges, SESSION, row, SESSION + 1)
 
 
@@ -122,14 +121,11 @@ def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[in
         return None
     assert row.timestamp is not None
     item = int(row.ids[np.where(row.kind == DISLIKE, row.timestamp, -1).argmax()])
-    others = (
-        []
-        if asked is None
-        else [each for each in asked.wishes if each.item != item or each.feature or not each.dislikes]
-    )
-    if asked is None or len(others) == len(asked.wishes):  # it has no end
-        return item, edges_without(edges, user, item), asked
-    return item, edges, replace(asked, wishes=others)
+    if asked is not None:
+        others = [each for each in asked.wishes if each.item != item or each.feature or not each.dislikes]
+        if len(others) < len(asked.wishes):
+            return item, edges, replace(asked, wishes=others)
+    return item, edges_without(edges, user, item), asked  # it has no end
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:

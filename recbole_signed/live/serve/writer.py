@@ -253,9 +253,8 @@ def _id_in(row: Any, field: str) -> str:
 
 BATCH = 500  # events that are taken at once
 PAUSE = 1.0  # seconds until what failed is tried again, and between two looks at how far the stream is ahead
-QUIET = (
-    60.0  # seconds in which no second warning of a kind comes: a producer may send nothing but rows that are refused
-)
+# seconds in which no second warning of a kind comes: a producer may send nothing but rows that are refused
+QUIET = 60.0
 
 
 class Feed:

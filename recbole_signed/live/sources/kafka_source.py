@@ -124,7 +124,8 @@ class KafkaSource(EventSource):
             except ValueError as error:
                 dead.append(unreadable("message", message.value() or b"", place, error))
         batch, invalid = parse_rows(rows, places, instead=instead)
-        return Polled(batch, dead + invalid, self._position())
+        position = {str(number): offset for number, offset in sorted(self._next.items()) if offset >= 0}
+        return Polled(batch, dead + invalid, json.dumps(position))
 
     def commit(self, position: str | None) -> None:
         """Set the offsets of the group, without waiting for Kafka: the log knows them anyway."""
@@ -166,21 +167,15 @@ class KafkaSource(EventSource):
         if new:
             self._next |= dict.fromkeys(new, self._kafka.OFFSET_BEGINNING)
             if not self._from_log:
-                self._next |= self._committed(new)
+                committed = self._asked(self._consumer.committed, [self._part(number) for number in new])
+                self._next |= {each.partition: each.offset for each in committed if each.offset >= 0}
         if new or not self._assigned:
             parts = [self._part(number, self._next[number]) for number in numbers]
             self._consumer.assign(parts)
             self._from_log = self._assigned = True  # a partition that is added later is read from its start
 
-    def _committed(self, numbers: list[int]) -> dict[int, int]:
-        found = self._asked(self._consumer.committed, [self._part(number) for number in numbers])
-        return {each.partition: each.offset for each in found if each.offset >= 0}
-
     def _part(self, number: int, *offset: int) -> Any:
         return self._kafka.TopicPartition(self._topic, number, *offset)
-
-    def _position(self) -> str:
-        return json.dumps({str(number): offset for number, offset in sorted(self._next.items()) if offset >= 0})
 
     # ---- messages
 
