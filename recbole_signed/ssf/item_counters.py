@@ -21,6 +21,10 @@ LARGEST = 1e30
 """What the power of a degree is at most, so that the scores of the most popular items stay finite."""
 
 
+PREDICTED = 1.0
+"""Aversion to a like rate that features predict, at most: it makes a score that of a like. More is for verdicts."""
+
+
 @dataclass(frozen=True)
 class ExpectedCounts:
     """Likes and dislikes that features let expect of items."""
@@ -106,7 +110,7 @@ class ItemCounters:
         likes, dislikes = self._counts(items)
         result = torch.ones_like(likes)
         if s.dislike_aversion:
-            result = self._aversion(s, likes, dislikes)
+            result = self._aversion(s, likes, dislikes, items)
         if s.popularity_exponent:
             result *= self._degree_factor(s, likes, dislikes)
         if lift != 1:
@@ -118,7 +122,7 @@ class ItemCounters:
         """Return :math:`v_i^g`, ``[n_items]``, 1 for unknown items; None where it is 1 for all."""
         if not (self.n_known and s.dislike_aversion):
             return None
-        result = self._aversion(s, *self._counts(items))
+        result = self._aversion(s, *self._counts(items), items)
         result[self.unknown if items is None else self._is_unknown(items)] = 1.0
         return result
 
@@ -174,8 +178,15 @@ class ItemCounters:
         share = self.share(items)
         return likes + share * more[0], dislikes + share * more[1]
 
-    def _aversion(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
-        return aversion_factors(self._rates(s, likes, dislikes), self.means(s)[0], s.dislike_aversion)
+    def _aversion(
+        self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor, items: torch.Tensor | None
+    ) -> torch.Tensor:
+        rates, mean = self._rates(s, likes, dislikes), self.means(s)[0]
+        found = aversion_factors(rates, mean, s.dislike_aversion)
+        if self.expected is None or s.dislike_aversion <= PREDICTED:
+            return found
+        share = self.share(items)
+        return found ** (1 - share) * aversion_factors(rates, mean, PREDICTED) ** share
 
     def _rates(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         return like_rates(likes, dislikes, s.verdict_smoothing, self.means(s)[0])

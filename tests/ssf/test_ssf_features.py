@@ -271,6 +271,28 @@ def test_a_lift_multiplies_the_scores_of_predicted_items_alone(aversion: float) 
     assert ratio.numpy() == pytest.approx(expected.expand_as(ratio).numpy(), rel=1e-3)
 
 
+def test_a_predicted_like_rate_counts_as_a_probability_at_most() -> None:
+    """What more aversion may cost was measured on items with verdicts."""
+    whole = grouped_graph()
+    likes, dislikes = (np.asarray(each.sum(axis=0)).ravel() for each in (whole.likes, whole.dislikes))
+    groups = np.arange(N_ITEMS) % N_GROUPS
+    rate_of = np.bincount(groups, likes) / np.bincount(groups, likes + dislikes)
+    new = torch.from_numpy(np.flatnonzero(groups == rate_of.argmin())[:2])
+    graph = without(whole, new.tolist())
+    fitted, _ = SpectralFilter.fit(graph, replace(SETTINGS, popularity_exponent=0.0))
+    plain, strong = (predicted(fitted.changed(dislike_aversion=each), feature_weight=4.0) for each in (1.0, 6.0))
+    counters = plain.counters
+    rates = plain.verdict() / (counters.n_likes / (counters.n_likes + counters.n_dislikes))
+    assert rates[new].max() < 1
+    assert strong.factor is not None
+    assert strong.factor[new].numpy() == pytest.approx(rates[new].numpy(), rel=1e-5)
+    low = (rates < 1) & (counters.likes + counters.dislikes > 0)
+    share = 4.0 / (counters.likes + counters.dislikes + 4.0)
+    assert strong.factor[low].numpy() == pytest.approx((rates ** (6 - 5 * share))[low].numpy(), rel=1e-4)
+    some = torch.tensor([*new.tolist(), 5, 20])
+    assert torch.equal(strong.counters.factor(strong.settings, some), strong.factor[some])
+
+
 def test_what_is_given_is_not_chosen() -> None:
     case = Chosen(0)
     start = FeatureSettings(predict_items=1, feature_ridge=7.0, feature_weight=2.0, user_feature_ridge=5.0)
