@@ -36,11 +36,9 @@ from recbole_signed.plugin.facts import facts_of
 BLOCK = 1_024
 """Items whose neighbourhoods are worked out at a time."""
 
-ScoresOf = Callable[[SignedGraph, IntArray], torch.Tensor]
-"""Gives the scores of all items, ``[n_users, n_items]``, for users with these edges, and by their numbers."""
-
-PairsOf = Callable[[SignedGraph, IntArray, torch.Tensor], torch.Tensor]
-"""Gives the scores of some items of each user, ``[n_users, m]``, by edges, numbers, and these items."""
+ScoresOf = Callable[[SignedGraph, IntArray, torch.Tensor | None], torch.Tensor]
+"""Gives the scores of all items, ``[n_users, n_items]``, or of some of each user, for users with these edges."""
+# arguments: the edges, the numbers of the users, and the items, [n_users, m], None for all
 
 SPARSE = 16
 """How many times as many items there are at least, where the scores of some are worked out alone."""
@@ -195,11 +193,10 @@ class PersonalVerdicts:
         neutral: torch.Tensor,
         strength: float,
         of: tuple[SignedGraph, Verdicts] | None = None,
-        pairs_of: PairsOf | None = None,
     ) -> torch.Tensor:
         """Return what users are ranked by, ``[n_users, n_items]``; ``neutral``: m, to be broadcast to that."""
-        # of: their edges and verdicts, if not those of the training part; pairs_of: faster than scores_of
-        return lowered(*self.falls(numbers, scores_of, neutral, of, pairs_of), strength)
+        # of: their edges and verdicts, if not those of the training part
+        return lowered(*self.falls(numbers, scores_of, neutral, of), strength)
 
     def falls(
         self,
@@ -207,12 +204,11 @@ class PersonalVerdicts:
         scores_of: ScoresOf,
         neutral: torch.Tensor,
         of: tuple[SignedGraph, Verdicts] | None = None,
-        pairs_of: PairsOf | None = None,
     ) -> tuple[torch.Tensor, Demotions, Heights]:
         """Return the scores before any fall, ``[n_users, n_items]``, what falls, and what this depends on."""
         users, verdicts = of or (self._graph.rows(numbers), self.verdicts(numbers))
         held_back = verdicts.held_back(self.leads)
-        scores = scores_of(without(users, verdicts, held_back), numbers)
+        scores = scores_of(without(users, verdicts, held_back), numbers, None)
         key = numbers.tobytes()
         known = self._fallen if of is None and self._fallen is not None else {}
         if key not in known:
@@ -238,11 +234,9 @@ class PersonalVerdicts:
             edges = without(users.rows(again), verdicts.rows(again), left_out[np.isin(verdicts.user, again)])
             row, item = np.searchsorted(again, user[inside]), item[inside]
             items, place = in_rows(row, item, len(again))
-            found = found.copy()
-            if pairs_of is None or items.shape[1] * SPARSE > self.n_items:
-                found[inside] = at(scores_of(edges, numbers[again]), row, item)
-            else:
-                found[inside] = at(pairs_of(edges, numbers[again], torch.from_numpy(items)), row, place)
+            few, found = items.shape[1] * SPARSE <= self.n_items, found.copy()
+            before = scores_of(edges, numbers[again], torch.from_numpy(items) if few else None)
+            found[inside] = at(before, row, place if few else item)
             return found
 
         both = [np.concatenate(each) for each in zip(pairs, dislikes, strict=True)]
@@ -270,6 +264,11 @@ def at(scores: torch.Tensor, user: IntArray, item: IntArray) -> npt.NDArray[np.f
     """Return the scores of pairs, ``[n]``."""
     found: npt.NDArray[np.floating] = scores[torch.from_numpy(user), torch.from_numpy(item)].cpu().numpy()
     return found
+
+
+def _of_items(scores: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
+    """Return scores ``[n_users, n_items]``, or those of some items of each user."""
+    return scores if items is None else scores.gather(1, items.to(scores.device))
 
 
 def without(users: SignedGraph, verdicts: Verdicts, left_out: npt.NDArray[np.bool_]) -> SignedGraph:
@@ -344,14 +343,14 @@ class RateWeighted:
             order = np.argsort(users, kind="stable")
             own, again = scores.clone(), getattr(super(), "scores_of", None)
 
-            def scores_of(edges: SignedGraph, some: IntArray) -> torch.Tensor:
+            def scores_of(edges: SignedGraph, some: IntArray, items: torch.Tensor | None) -> torch.Tensor:
                 if again is not None:
-                    return self._weighed(again(edges), self.relative_rates)
+                    return _of_items(self._weighed(again(edges), self.relative_rates), items)
                 # what is made beforehand is the same with and without some dislikes
-                return own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])]
+                return _of_items(own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])], items)
 
             # without the last run: another dislike in it must not move what an earlier one makes items fall from
-            middle = self._personal.middle(scores_of(self._personal.before_last_run(users), users))
+            middle = self._personal.middle(scores_of(self._personal.before_last_run(users), users, None))
             scores = self._personal.judged(users, scores_of, middle, self.dislike_strength)
         return scores.view(found.shape)
 
@@ -359,8 +358,11 @@ class RateWeighted:
         """Return scores ``[n_users, n_items]`` that are the same for all users, lower near to what these dislike."""
         if self._personal is None:
             return scores
-        middle = self._personal.middle(scores)
-        return self._personal.judged(users, lambda _, some: scores[: len(some)].clone(), middle, self.dislike_strength)
+
+        def scores_of(_: SignedGraph, some: IntArray, items: torch.Tensor | None) -> torch.Tensor:
+            return _of_items(scores[: len(some)], items).clone()
+
+        return self._personal.judged(users, scores_of, self._personal.middle(scores), self.dislike_strength)
 
     def _scores_of_pairs(self, interaction: Any) -> torch.Tensor:
         """Return the scores of all items, ``[n_users, n_items]``, a user at a time."""

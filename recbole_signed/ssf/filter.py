@@ -324,7 +324,7 @@ class SpectralFilter:
         strangers: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the scores of ``items``, ``[n_users, m]``, for users by their factors ``[n_users, <= k]``."""
-        exposure = (self.vectors[items][..., : factors.shape[1]] @ factors[..., None])[..., 0]
+        exposure = products_of(self.vectors, factors, items)
         return self.finished(exposure if added is None else exposure + added, items, strangers=strangers)
 
     def top(self, users: SignedGraph, k: int = 20, hide: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
@@ -406,6 +406,11 @@ class SpectralFilter:
         degrees = user_degrees(user, self.settings.dislike_weight)
         edges = UserEdges(np.array([0, len(items)]), items, weights, degrees)
         return items, signs, edges.entries(self.counters, self.settings)
+
+
+def products_of(vectors: torch.Tensor, factors: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """Return the products of users' factors ``[n_users, <= k]`` with the vectors of ``items [n_users, m]``."""
+    return (vectors[items][..., : factors.shape[1]] @ factors[..., None])[..., 0]
 
 
 def _hidden(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.top_scores import largest
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.explanation import Explanation
-from recbole_signed.ssf.filter import FEW_USERS, SpectralFilter
+from recbole_signed.ssf.filter import FEW_USERS, SpectralFilter, products_of
 from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
@@ -137,6 +137,8 @@ class OrderFilter:
     taste: SpectralFilter
     """Gives the exposure scores, the likes of items and their like rates."""
     order: Order
+    settled: bool = False
+    """Whether many users are scored by the vectors as they are, which pays for their products with each other."""
 
     # ---- features ----
 
@@ -178,11 +180,9 @@ class OrderFilter:
         alone = torch.from_numpy(users.degrees == 0).to(self.items.device)
         if users.prior is not None:
             alone &= ~users.prior.given.to(alone.device)
-        if not alone.any():
-            return self.items[None] if items is None else self.items[items]
-        if items is None:
-            return torch.where(alone[:, None], self._items_alone, self.items)
-        return torch.where(alone[:, None], self._items_alone[items], self.items[items])
+        every = slice(None) if items is None else items
+        found = self.items[None] if items is None else self.items[items]
+        return torch.where(alone[:, None], self._items_alone[every], found) if alone.any() else found
 
     def _weighted(self, weights: Weights) -> torch.Tensor:
         found = torch.from_numpy(weights).float().to(self.item_features.device) @ self.item_features
@@ -202,20 +202,19 @@ class OrderFilter:
             both = factors.new_zeros(2 * n_users, max(factors.shape[1], moved.shape[1]))
             both[:n_users, : factors.shape[1]], both[n_users:, : moved.shape[1]] = factors, moved
             taste, transition = self.taste.exposure_of(both).split(n_users)
-        elif n_users <= FEW_USERS or items is None:
+        elif items is None or not self.settled:
             taste = self.taste.exposure_of(factors)
             transition = torch.zeros_like(taste) if moved is None else self.taste.exposure_of(moved)
         else:
             squares = ((factors @ self._gram) * factors).sum(dim=1, keepdim=True)
             size = squares.clamp_(min=0.0).div_(n_items).sqrt_().clamp_(min=1e-30)
-            taste = self._of_pairs(factors, items).div_(size)
-            return taste, torch.zeros_like(taste) if moved is None else self._of_pairs(moved, items)
+            taste = products_of(self.taste.vectors, factors, items).div_(size)
+            if moved is None:
+                return taste, torch.zeros_like(taste)
+            return taste, products_of(self.taste.vectors, moved, items)
         size = taste.norm(dim=1, keepdim=True) / n_items**0.5
         taste, transition = (each if items is None else each.gather(1, items) for each in (taste, transition))
         return taste.div_(size.clamp_(min=1e-30)), transition
-
-    def _of_pairs(self, factors: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        return (self.taste.vectors[items, : factors.shape[1]] @ factors[..., None])[..., 0]
 
     @cached_property
     def _gram(self) -> torch.Tensor:

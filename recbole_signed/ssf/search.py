@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.model.verdicts import PairsOf, PersonalVerdicts, ScoresOf, lowered
+from recbole_signed.model.verdicts import PersonalVerdicts, ScoresOf, lowered
 from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
@@ -327,7 +327,6 @@ def judging(
     scores_of: ScoresOf,
     neutral: torch.Tensor,
     settings: FilterSettings,
-    pairs_of: PairsOf | None = None,
 ) -> Candidate:
     """Return the ranking of validation users, by their ``numbers``, after the fall of what is near to their dislikes.
 
@@ -337,9 +336,7 @@ def judging(
     key = replace(settings, dislike_strength=0.0)
 
     def ranked(pieces: Pieces) -> torch.Tensor:
-        made = pieces.of(
-            key, lambda rows: personal.falls(numbers[rows], scores_of, neutral, pairs_of=pairs_of), alone=True
-        )
+        made = pieces.of(key, lambda rows: personal.falls(numbers[rows], scores_of, neutral), alone=True)
         scores, fallen, heights = made
         return lowered(scores.clone(), fallen, heights, settings.dislike_strength).cpu()
 

@@ -205,7 +205,7 @@ class SSF(TrainingFreeRecommender):
             self.chosen_settings = settings.to_tensor().to(self.device)
             if not settings.dislike_strength:
                 return lambda pieces: self.score(torch.from_numpy(numbers[pieces.rows])).cpu()
-            return judging(personal, numbers, self._scores, self._without_taste, settings, self._pair_scores)
+            return judging(personal, numbers, self._scores, self._without_taste, settings)
 
         return at
 
@@ -274,9 +274,7 @@ class SSF(TrainingFreeRecommender):
         numbers = users.cpu().numpy()
         parts = -(-len(numbers) // max(AT_A_TIME // self.n_items, FEW))
         if parts < 2:
-            return self._judging.judged(
-                numbers, self._scores, self._without_taste, self.dislike_strength, pairs_of=self._pair_scores
-            )
+            return self._judging.judged(numbers, self._scores, self._without_taste, self.dislike_strength)
         found = torch.empty(len(numbers), self.n_items, device=self.device)
         for rows, some in zip(found.tensor_split(parts), users.tensor_split(parts), strict=True):
             rows.copy_(self.judged(some))
@@ -293,13 +291,13 @@ class SSF(TrainingFreeRecommender):
         with torch.no_grad():
             return self._scores(self.graph.rows(rows), rows)
 
-    def _scores(self, users: SignedGraph, numbers: np.ndarray | None = None) -> torch.Tensor:
-        """Return the scores of users by their edges, ``[n_users, n_items]``; ``numbers``: who they are, if known."""
-        return self.filter.scores(self._edges(users, numbers))
-
-    def _pair_scores(self, users: SignedGraph, numbers: np.ndarray, items: torch.Tensor) -> torch.Tensor:
-        """Return :meth:`_scores` of some items of each user, ``[n_users, m]``."""
-        return self.filter.pair_scores(self._edges(users, numbers), items.to(self.device))
+    def _scores(
+        self, users: SignedGraph, numbers: IntArray | None = None, items: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scores of users by their edges, of all items or of ``items [n_users, m]``."""
+        # numbers: who they are, if known
+        edges = self._edges(users, numbers)
+        return self.filter.scores(edges) if items is None else self.filter.pair_scores(edges, items.to(self.device))
 
     def _edges(self, users: SignedGraph, numbers: np.ndarray | None) -> UserEdges:
         return UserEdges.of(users, self.settings.dislike_weight, prior=self._prior(numbers))
@@ -328,7 +326,7 @@ class SSF(TrainingFreeRecommender):
             verdicts = Verdicts.of(np.zeros(len(items), dtype=np.int64), items, like, np.arange(len(items)) + 1, 1)
             return self._judging.judged(
                 np.zeros(1, dtype=np.int64),
-                lambda edges, _: self._scores(edges),
+                lambda edges, _, items: self._scores(edges, None, items),
                 self._without_taste,
                 self.dislike_strength,
                 (user, verdicts),

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.sequences import IntArray
 from recbole_signed.ssf.explanation import Explanation
+from recbole_signed.ssf.filter import products_of
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings, TunedLearned, tune_learned
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.ssf import SSF, Derived
@@ -92,19 +92,17 @@ class SSFL(SSF):
         problem = self.learned_settings.problem(self.settings.dislike_weight)
         return LearnedItems(factors, gram, float(self.learned_unit), problem)
 
-    def _scores(self, users: SignedGraph, numbers: np.ndarray | None = None) -> torch.Tensor:
+    def _scores(
+        self, users: SignedGraph, numbers: IntArray | None = None, items: torch.Tensor | None = None
+    ) -> torch.Tensor:
         if not self.learned_factors.shape[1]:
-            return super()._scores(users, numbers)
-        learned, share = self.learned, self.learned_settings.learned_share
-        return self.filter.scores(self._edges(users, numbers), (share * learned.fold_in(users)) @ learned.factors.T)
-
-    def _pair_scores(self, users: SignedGraph, numbers: np.ndarray, items: torch.Tensor) -> torch.Tensor:
-        if not self.learned_factors.shape[1]:
-            return super()._pair_scores(users, numbers, items)
-        learned, share = self.learned, self.learned_settings.learned_share
+            return super()._scores(users, numbers, items)
+        edges, learned = self._edges(users, numbers), self.learned
+        own = self.learned_settings.learned_share * learned.fold_in(users)
+        if items is None:
+            return self.filter.scores(edges, own @ learned.factors.T)
         items = items.to(self.device)
-        added = (learned.factors[items] @ (share * learned.fold_in(users))[..., None])[..., 0]
-        return self.filter.pair_scores(self._edges(users, numbers), items, added)
+        return self.filter.pair_scores(edges, items, products_of(learned.factors, own, items))
 
     @torch.no_grad()
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:

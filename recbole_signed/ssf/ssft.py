@@ -27,8 +27,6 @@ from recbole_signed.ssf.transition import SCALES, Transition, TransitionSums, le
 from recbole_signed.ssf.user_edges import UserEdges, of_edges
 from recbole_signed.ssf.validation import Validation
 
-Known = dict[Hashable, torch.Tensor]
-
 
 class SSFT(SSF):
     r"""SSF's taste, what a user's last likes and dislikes lead to, and the trend of items, in one log-linear sum.
@@ -56,7 +54,7 @@ class SSFT(SSF):
         self._exposures: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._pairs: PairCounts | None = None
         self._ready = False
-        self._known: Known | None = None
+        self._known: dict[Hashable, torch.Tensor] | None = None
         self._read_events(dataset)
         if self.sequences is None:
             self.taste_alone = False
@@ -174,30 +172,22 @@ class SSFT(SSF):
         if len(self.transition_map):
             width = math.isqrt(len(self.transition_map) // (2 * len(SCALES)))
             transition = Transition(self.transition_map.reshape(-1, width))
-        return OrderFilter(made, Order(self.order_weights.cpu().numpy(), self.pairs, self.recent_counts, transition))
+        order = Order(self.order_weights.cpu().numpy(), self.pairs, self.recent_counts, transition)
+        return OrderFilter(made, order, settled=True)
 
     # ---- scoring ----
 
-    def _scores(self, users: SignedGraph, numbers: IntArray | None = None) -> torch.Tensor:
-        if numbers is None or self._known is None:
-            return super()._scores(users, numbers)
-        return self._remembered(self._known, users, numbers)
-
-    def _pair_scores(self, users: SignedGraph, numbers: IntArray, items: torch.Tensor) -> torch.Tensor:
-        if self._known is None:
-            return super()._pair_scores(users, numbers, items)
-        return self._remembered(self._known, users, numbers, items)
-
-    def _remembered(
-        self, known: Known, users: SignedGraph, numbers: IntArray, items: torch.Tensor | None = None
+    def _scores(
+        self, users: SignedGraph, numbers: IntArray | None = None, items: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return scores, of ``known`` what does not depend on the verdicts that are chosen."""
+        if numbers is None or self._known is None:
+            return super()._scores(users, numbers, items)
         made: Any = self.filter
         edges = self._edges(users, numbers)
         key = numbers.tobytes(), users.dislikes.nnz, b"" if items is None else items.numpy().tobytes()
-        if key not in known:
-            known[key] = made.of_users(edges, items)
-        return known[key] + made.items_for(edges, items)
+        if key not in self._known:
+            self._known[key] = made.of_users(edges, items)
+        return self._known[key] + made.items_for(edges, items)
 
     def spend(self) -> None:
         """Choose the verdicts that ``accuracy_price`` pays for: what does not depend on them is worked out once."""

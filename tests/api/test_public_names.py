@@ -74,3 +74,8 @@ def test_a_fit_that_takes_long_says_what_it_is_at(
     assert "fit of BPR: done in " in capsys.readouterr().err
     rs.fit("SSF", data, auto=False, rank=8, progress=False)
     assert "fit of" not in capsys.readouterr().err
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="recommend_everything"):
+        _ = rs.recommend_everything  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from warm_python import WarmPython
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import collector as our_collector
-from recbole_signed.evaluation.metrics import SIGN_AUC, VERDICTS
+from recbole_signed.evaluation.metrics import METRICS, SIGN_AUC, VERDICTS
 
 STOCK = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC"]
 OURS = ["DislikeRecall", "DislikeShare", "DeltaNDCG", "SignAUC"]
@@ -287,3 +287,7 @@ def test_any_order_of_imports_works(imports: str, warm_python: WarmPython, tmp_p
     (tmp_path / "script.py").write_text("; ".join((imports, check, wrapped)))
     done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
     assert done.status == 0, done.err
+
+
+def test_every_metric_names_what_it_needs() -> None:
+    assert {need for metric in METRICS.values() for need in metric.metric_need} == {VERDICTS, SIGN_AUC}

@@ -17,7 +17,7 @@ from waiting import until
 
 from recbole_signed.convert.manifest import accept
 from recbole_signed.plugin import make_config
-from recbole_signed.runs import TableSpec, compare, processes, runner
+from recbole_signed.runs import RunRow, TableSpec, compare, processes, runner
 from recbole_signed.runs.processes import THREAD_VARIABLES, Job, end, environment
 from recbole_signed.runs.rows import append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
@@ -449,3 +449,14 @@ def test_no_key_that_a_run_takes_is_refused(toy: str) -> None:
         keys = make_config(model, toy).internal_config_dict
         settings = {key: value for key, value in keys.items() if key != "MODEL_TYPE"}  # which RecBole adds
         RunSpec(model, toy, model, toy, 1, settings, "", "").refuse_unknown_keys()
+
+
+def test_a_cut_off_row_is_run_again(write: Write, runs: Any) -> None:
+    table = write(TABLE)
+    compare(table)
+    rows = table.with_suffix(".jsonl")
+    rows.write_bytes(rows.read_bytes()[:-20])
+    assert compare(table).n_new == 1
+    assert compare(table).n_new == 0
+    append_row(rows, RunRow("Pop", "elsewhere", 1))
+    assert compare(table).n_new == 0

@@ -437,3 +437,16 @@ def test_rank_and_alpha_are_bounds() -> None:
     assert laplacian_eigenvectors(sp.csr_matrix((5, 4)), sp.csr_matrix((5, 4)), 0.5, 64).shape == (9, 0)
     with pytest.raises(ValueError, match="above -1"):
         laplacian_eigenvectors(*random_signs(0, (5, 4)), -1.0, 2)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.sampled_from([-1.0, -0.3, 0.0, 0.6]), st.sampled_from([0.0, 2.5]), st.floats(0, 1))
+def test_exposure_matrix_is_the_formula(seed: int, w: float, a: float, e: float) -> None:
+    graph = random_graph(seed, 30, 20)
+    P, N = graph.likes.toarray().astype(float), graph.dislikes.toarray().astype(float)
+    degree = P + abs(w) * N
+    scale = [np.where(d + a > 0, d + a, 1.0) ** -e for d in (degree.sum(1), degree.sum(0))]
+    wanted = scale[0][:, None] * (P + w * N) * scale[1]
+    found = exposure_matrix(graph, w, a, e)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.toarray(), wanted, rtol=1e-5, atol=1e-7)

@@ -160,3 +160,21 @@ def test_wrong_losses_and_missing_libraries(prepare: Callable[..., Any], monkeyp
     with pytest.raises(MissingExtraError, match="baselines"):
         model.fit()
     check_refused("fm_loss is 'wrap'", prepare, fm_loss="wrap")
+
+
+@pytest.mark.parametrize("half_life", [0.5, 4.0])
+def test_likes_halve_after_half_life(half_life: float, prepare_model: Callable[..., Any], signed_rows: list) -> None:
+    model, _, parts = prepare_model("DecayPop", half_life=half_life)
+    model.fit()
+    dataset = parts[0]._dataset
+    tokens = (dataset.id2token(field, dataset.inter_feat[field]) for field in ("user_id", "item_id"))
+    trained = set(zip(*tokens, strict=True))
+    likes = [(item, time) for user, item, sign, time in signed_rows if (str(user), str(item)) in trained and sign > 0]
+    assert len(likes) == len(trained)
+    wanted, latest = np.zeros(model.n_items), max(time for _, time in likes)
+    for item, time in likes:
+        wanted[dataset.token2id("item_id", str(item))] += 2.0 ** (-(latest - time) / 86_400 / half_life)
+    assert np.ptp(wanted) > 1.0
+    scores = model.score(torch.tensor([1, 2])).numpy()
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_allclose(scores[0] / scores[0].sum(), wanted / wanted.sum(), rtol=1e-4)

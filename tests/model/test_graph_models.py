@@ -331,3 +331,13 @@ def test_a_filter_that_hits_all_or_none_keeps_the_order() -> None:
     assert (mixed[:, [1, 3]].amin(1) > mixed[:, [0, 2]].amax(1)).all()
     assert torch.isfinite(mixed).all()
     assert torch.equal(disinterest_filter(scores, torch.full_like(scores, 0.3), 0.3), scores), "at the threshold, kept"
+
+
+@pytest.mark.parametrize("n_items", [3, 60])
+def test_gradients_of_scores_are_right(n_items: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    users, items = torch.tensor([2, 0, 2, 1]), torch.tensor([1, 1, 2, 0])
+    edges = SampledEdges(users, items, torch.randint(n_items, (4, 3), generator=random), torch.ones(4), (5, n_items))
+    tables = [torch.randn(n, 2, generator=random, dtype=torch.float64, requires_grad=True) for n in (5, n_items)]
+    assert torch.autograd.gradcheck(edges.scores, tables)
+    assert torch.autograd.gradcheck(edges.known_scores, tables)

@@ -321,3 +321,13 @@ def test_the_toy_set(toy_root: Path) -> None:
     assert len(batch) > 900
     assert (np.diff(batch.timestamp) >= 0).all()
     assert batch.timestamp[0] > 1_000_000_000_000  # milliseconds
+
+
+def test_a_program_gets_an_error_for_a_bad_event() -> None:
+    assert len(EventBatch.of([Event("e", "u", "i", "like", 5)])) == 1
+    with pytest.raises(UsageError, match=r"did you mean 'like'\?$"):
+        EventBatch.of([Event("e", "u", "i", "lke", 5)])
+    with pytest.raises(UsageError, match="Event 1 of the batch is not valid: item_id is empty"):
+        EventBatch.of([Event("e", "u", "i", "like", 5), Event("f", "u", "", "like", 5)])
+    with pytest.raises(UsageError, match="Event 0 of the batch is not valid: features are announced by the types"):
+        EventBatch.of([Event("e", "u", "i", "like", 5, features={"year": 1999})])

@@ -210,3 +210,17 @@ def test_a_follower_says_since_when_it_knows_all(tmp_path: Path) -> None:
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     check_refused("holds no online state", OnlineReplica, tmp_path)
+
+
+def test_it_follows_in_a_thread_and_survives_compaction(writer: OnlineRecommender, replica: OnlineReplica) -> None:
+    writer.update([event(1, "u1", "i1", "dislike")])
+    writer.snapshot()
+    writer.compact()  # beyond what the replica has read
+    follower = Follower(replica)
+    for number in range(2, 30):
+        writer.update([event(number, f"n{number}", "i2", "like")])
+    until(lambda: replica.applied_seq >= 29)
+    follower.close()
+    assert replica.applied_seq == 29
+    assert follower.failure is None
+    assert replica.users.id_of("n29") == writer.state.users.id_of("n29")  # type: ignore[union-attr]

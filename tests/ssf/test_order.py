@@ -228,9 +228,10 @@ def test_pairs_of_users_and_items_have_the_scores_of_all() -> None:
     world, filter_ = small(), made()
     scores = filter_.scores(world.everyone)
     items = torch.arange(50).view(-1, 5)[: world.n_users] % world.n_items
-    torch.testing.assert_close(
-        filter_.pair_scores(world.edges(np.arange(len(items))), items), scores[: len(items)].gather(1, items)
-    )
+    for each in (filter_, replace(filter_, settled=True)):
+        torch.testing.assert_close(
+            each.pair_scores(world.edges(np.arange(len(items))), items), scores[: len(items)].gather(1, items)
+        )
 
 
 def test_without_an_order_taste_and_items_are_left_and_without_a_transition_the_rest() -> None:

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.events import parse_rows
 from recbole_signed.live.learners.base import graph_of, learner_of
@@ -830,3 +831,20 @@ def test_an_announcement_needs_an_id_that_is_not_too_long(side: str) -> None:
     for token, message in ((None, f"{side}_id is missing"), ("x" * 20_000, f"{side}_id has 20000 characters")):
         _, (letter,) = parse_rows([{**row, f"{side}_id": token}], ["0"])
         assert message in letter.reason
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_sums_over_items_can_be_counted_in_parts_and_taken_back(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    F = sp.csr_matrix(np.round(rng.random((n, 6)) * (rng.random((n, 6)) < 0.5), 2), dtype=np.float32)
+    T = rng.normal(size=(n, 3))
+    whole, parts = RidgeSums.of(F, T), RidgeSums.of(F[:0], T[:0])
+    cut = int(rng.integers(0, n + 1))
+    for rows in (slice(0, cut), slice(cut, n)):
+        parts.add(F[rows], T[rows])
+    parts.add(F[:cut], T[:cut])
+    parts.add(F[:cut], T[:cut], times=-1.0)
+    assert parts.gram == pytest.approx(whole.gram, abs=1e-9)
+    assert parts.cross == pytest.approx(whole.cross, abs=1e-9)
+    dense = np.linalg.solve(F.T @ F + np.diag([1e-3, *[0.5] * 5]), F.T @ T)
+    assert whole.solve(0.5) == pytest.approx(np.asarray(dense), rel=1e-3, abs=1e-3)

@@ -94,7 +94,7 @@ class LearnedSpectralLearner(SpectralLearner):
         user_edges, scores = rows_of(edges, one, edges.n_items), self.pair_scores(edges, one, items[None])[0]
         return learned.explained(told, user_edges, items, self.learned_settings.learned_share, scores)
 
-    def top(self, *_: Any) -> None:
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
         """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""
 
     # ---- keeping

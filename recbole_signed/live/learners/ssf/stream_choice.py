@@ -155,7 +155,11 @@ def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSet
         filter_ = replace(fitted, settings=settings)
         if not settings.dislike_strength:
             return lambda pieces: filter_.scores(validation.users.rows(pieces.rows))
-        return judging(personal, numbers, lambda own, _: filter_.scores(own), filter_.without_taste(), settings)
+
+        def scores_of(own: SignedGraph, _: np.ndarray, items: torch.Tensor | None) -> torch.Tensor:
+            return filter_.scores(own) if items is None else filter_.pair_scores(own, items)
+
+        return judging(personal, numbers, scores_of, filter_.without_taste(), settings)
 
     price = float(given.get("accuracy_price", ACCURACY_PRICE))
     with personal.remembering():
