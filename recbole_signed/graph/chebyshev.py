@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph.sparse_kernels import Panel
+from recbole_signed.graph.sparse_kernels import Panel, copied
 from recbole_signed.graph.spectral import (
     FLAT,
     GramOperator,
@@ -85,7 +85,7 @@ def random_signs(keys: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.floa
 def ritz_pairs(operator: GramOperator, panels: list[Panel]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the Ritz values of a nearly orthonormal block, descending, and what turns it into the Ritz vectors."""
     inverse = torch.linalg.inv(torch.linalg.cholesky(gram_of(panels, torch.float32)))
-    products = gram_of(panels, torch.float32, operator.squared([panel.copy() for panel in panels]))
+    products = gram_of(panels, torch.float32, operator.squared([copied(panel) for panel in panels]))
     values, vectors = torch.linalg.eigh(inverse @ (products + products.T) @ inverse.T / 2)
     if float(values[0]) < FLAT * float(values[-1]):
         values, vectors = torch.linalg.eigh(inverse @ operator.energy(panels) @ inverse.T)
@@ -111,7 +111,7 @@ class Survey:
         for first in range(0, size * steps, size):
             end = first + size
             basis[:, first:end] = block
-            image = torch.from_numpy(operator.squared([block.numpy().copy()])[0])
+            image = torch.from_numpy(operator.squared([copied(block.numpy())])[0])
             known = basis[:, :end]
             inner = known.T @ image
             reduced[:end, first:end], reduced[first:end, :end] = inner, inner.T
@@ -164,7 +164,7 @@ def _polynomial(operator: GramOperator, panel: Panel, bound: float, degree: int,
         return block.sub_(leading @ (leading.T @ block))
 
     def multiplied(block: torch.Tensor, factor: float) -> torch.Tensor:
-        return torch.from_numpy(operator.squared([block.numpy().copy()])[0]).mul_(factor / bound)
+        return torch.from_numpy(operator.squared([copied(block.numpy())])[0]).mul_(factor / bound)
 
     before = without_leading(torch.from_numpy(panel))
     now = multiplied(before, 2).sub_(before)

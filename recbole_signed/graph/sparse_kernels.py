@@ -22,6 +22,7 @@ from recbole_signed.sparse_rows import kernels
 
 IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Panel = npt.NDArray[np.float32]  # float32 `[n, some columns]`, contiguous by rows
+LINE = 16  # numbers of a cache line
 ROWS = 4_096  # rows of a product that are worked out at a time
 PATHS = 1 << 24  # paths of length two that are expanded at a time: about 200 MB. It bounds the memory, not the result.
 PRODUCTS = 20_000_000  # pairs of (like, like) that are multiplied at a time: bounds the memory, not the result
@@ -92,6 +93,21 @@ class SparseTerm:
         values = None if self.data is None else torch.from_numpy(self.data)
         product = csr_product(torch.from_numpy(self.indptr), torch.from_numpy(self.indices), values, dense)
         return product if self.weight == 1 else product.mul_(self.weight)
+
+
+def empty_panel(n_rows: int, width: int) -> Panel:
+    """Return a panel whose rows begin where cache lines do, if its width is a multiple of :data:`LINE`."""
+    # NumPy's memory is in large pages, but aligned to a quarter of a line: a product would read one line more a row
+    numbers = np.empty(n_rows * width + LINE, dtype=np.float32)
+    first = -numbers.ctypes.data // numbers.itemsize % LINE
+    return numbers[first : first + n_rows * width].reshape(n_rows, width)
+
+
+def copied(block: npt.NDArray[np.float32]) -> Panel:
+    """Return a copy of a block ``[n, width]`` as a panel."""
+    made = empty_panel(*block.shape)
+    made[:] = block
+    return made
 
 
 def multiply(

@@ -17,9 +17,16 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph.signed_graph import SignedGraph
-from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
+from recbole_signed.graph.sparse_kernels import (
+    Panel,
+    SparseTerm,
+    add_transposed_product,
+    copied,
+    empty_panel,
+    multiply,
+)
 
-COLUMNS = 48  # columns of a panel, at most
+COLUMNS = 48  # columns of a panel, at most: whole cache lines
 CHUNK = 1_024  # rows of a block that are multiplied by a small matrix at a time
 ROUGH, FINE = 3e-3, 1e-5  # smallest pivots with which a Gram matrix in float32, in float64 says enough
 
@@ -35,20 +42,25 @@ class GramOperator(Protocol):
 
 
 def split(block: npt.NDArray[np.float32]) -> list[Panel]:
-    """Return a block ``[n, width]`` as copies of its columns in panels of nearly equal width."""
-    return [np.ascontiguousarray(each) for each in np.array_split(block, max(1, -(-block.shape[1] // COLUMNS)), axis=1)]
+    """Return a block ``[n, width]`` as copies of its columns in panels."""
+    return [copied(block[:, start:end]) for start, end in _bounds(block.shape[1])]
 
 
 def random_panels(n: int, width: int, seed: int) -> list[Panel]:
     """Return a block of standard normal numbers ``[n, width]``, which is never held twice."""
-    bounds = np.linspace(0, width, max(1, -(-width // COLUMNS)) + 1).round().astype(int)
-    panels = [np.empty((n, end - start), dtype=np.float32) for start, end in pairwise(bounds)]
+    bounds = _bounds(width)
+    panels = [empty_panel(n, end - start) for start, end in bounds]
     rng = np.random.default_rng(seed)
     for rows in _chunks(n):
         noise = rng.standard_normal((rows.stop - rows.start, width), dtype=np.float32)
-        for panel, (start, end) in zip(panels, pairwise(bounds), strict=True):
+        for panel, (start, end) in zip(panels, bounds, strict=True):
             panel[rows] = noise[:, start:end]
     return panels
+
+
+def _bounds(width: int) -> list[tuple[int, int]]:
+    """Return the columns that each panel begins with, and ends before."""
+    return list(pairwise([*range(0, width, COLUMNS), width])) or [(0, 0)]
 
 
 def iterate(
@@ -221,7 +233,7 @@ class ResidentOperator:
         for panel in panels:  # used up by its product: its image takes its place
             if self.column_scale is not None:
                 panel *= self.column_scale[:, None]
-            product = np.empty((self.parts[0].n_rows, panel.shape[1]), dtype=np.float32)
+            product = empty_panel(self.parts[0].n_rows, panel.shape[1])
             multiply(product, self.parts, panel, self.twice)
             multiply(panel, self.transposed, product, self.column_scale)
         return panels

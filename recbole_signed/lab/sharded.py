@@ -27,7 +27,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing
 from recbole_signed.graph import Shards, SignedGraph, spectral
 from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
-from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
+from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, empty_panel, multiply
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
@@ -226,7 +226,7 @@ class ShardOperator:
         for panel in panels:
             panel *= self.item_scale
         for parts, user_scale in self._rows():
-            products = [np.empty((len(user_scale), panel.shape[1]), dtype=np.float32) for panel in panels]
+            products = [empty_panel(len(user_scale), panel.shape[1]) for panel in panels]
             for product, panel in zip(products, panels, strict=True):
                 multiply(product, parts, panel, user_scale**2)
             list(self.pool.map(partial(self._scatter, images, parts, products), range(len(panels))))

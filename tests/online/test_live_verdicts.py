@@ -92,12 +92,13 @@ def offline(people: list[Person], leads: bool) -> torch.Tensor:
     likes, dislikes = ((tables[n]["user"].numpy(), tables[n]["item"].numpy()) for n in ("inter_feat", "neg_feat"))
     graph = SignedGraph.from_edges(likes, dislikes, len(people), N_ITEMS)
 
-    def scores(users: SignedGraph, _: Any) -> torch.Tensor:
-        return torch.from_numpy((users.likes + 0.5 * users.dislikes).toarray().astype(np.float32) @ MAP)
+    def scores(users: SignedGraph, _: Any, items: torch.Tensor | None) -> torch.Tensor:
+        found = torch.from_numpy((users.likes + 0.5 * users.dislikes).toarray().astype(np.float32) @ MAP)
+        return found if items is None else found.gather(1, items)
 
     verdicts = PersonalVerdicts.of(dataset, graph, leads=leads)
     if verdicts is None:  # nobody dislikes anything
-        return scores(graph, None)
+        return scores(graph, None, None)
     return verdicts.judged(np.arange(len(people)), scores, torch.from_numpy(NEUTRAL)[None], STRENGTH)
 
 
