@@ -188,7 +188,7 @@ def test_histories_are_those_of_the_edges() -> None:
     stream = streams.small_stream()
     stream.take([(4, 7, LIKE), (4, 3, DISLIKE), (4, 9, LIKE)], [70_000, 60_000, 70_000])
     rows = user_rows(stream.edges, np.array([4, 900]), times=True)
-    found = rows.sequences
+    found = rows.sequences(None)
     assert found.n_users == 2
     assert found.item[-3:].tolist() == [3, 7, 9]
     assert found.like[-3:].tolist() == [False, True, True]

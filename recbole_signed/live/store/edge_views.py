@@ -41,13 +41,12 @@ class Rows:
         verdict = (self.kind == LIKE) | (self.kind == DISLIKE)
         return self if verdict.all() else self.where(verdict)
 
-    @property
-    def sequences(self) -> Sequences:
-        """The likes and dislikes, of rows that hold nothing else, in the order of time."""
+    def sequences(self, item_keys: np.ndarray | None) -> Sequences:
+        """Return likes and dislikes, of rows that hold nothing else, in the order of time, then of keys."""
         assert self.timestamp is not None
         n_nodes = len(self.indptr) - 1
         owner = np.repeat(np.arange(n_nodes), np.diff(self.indptr))
-        return Sequences.of(owner, self.ids, self.kind == LIKE, self.timestamp, n_nodes)
+        return Sequences.of(owner, self.ids, self.kind == LIKE, self.timestamp, n_nodes, item_keys)
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class EdgeArrays:
     item: np.ndarray
     kind: np.ndarray
     timestamp: np.ndarray
+    item_keys: np.ndarray | None = None
+    """What decides between items of one moment, int64 ``[>= n_items]``; None for their numbers."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -79,13 +80,17 @@ class EdgeArrays:
 
     def where(self, rows: np.ndarray) -> EdgeArrays:
         """Return the edges that a mask ``[E]`` names."""
-        return EdgeArrays(self.user[rows], self.item[rows], self.kind[rows], self.timestamp[rows])
+        return EdgeArrays(self.user[rows], self.item[rows], self.kind[rows], self.timestamp[rows], self.item_keys)
 
     @property
     def verdicts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """User, item, whether it is a like, and time of the likes and dislikes, ``[m]`` each."""
         rows = (self.kind == LIKE) | (self.kind == DISLIKE)
         return self.user[rows], self.item[rows], self.kind[rows] == LIKE, self.timestamp[rows]
+
+    def sequences(self, n_users: int) -> Sequences:
+        """Return the likes and dislikes of all users in the order of time."""
+        return Sequences.of(*self.verdicts, n_users, self.item_keys)
 
     def _where(self, mask: np.ndarray) -> np.ndarray:
         return np.stack([self.user[mask], self.item[mask]])

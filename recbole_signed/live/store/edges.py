@@ -26,6 +26,7 @@ from recbole_signed.live.store.edge_views import (
 )
 from recbole_signed.live.store.nearest_items import NearestItems
 from recbole_signed.live.store.registers import COLUMNS, NEVER, PairEvents, Registers
+from recbole_signed.live.store.vocabulary import Vocabulary
 from recbole_signed.sequences import Sequences
 
 BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]  # columns of rows by user, and by item
@@ -45,6 +46,7 @@ class EdgeState:
         self._recent: dict[tuple[float, bool, float], RecentCounts] = {}
         self._nearest: NearestItems | None = None
         self._pairs: PairCounts | None = None
+        self.vocabulary: Vocabulary | None = None  # of the items, if these have names
         self.grow(n_users, n_items)
 
     # ---- reading
@@ -86,6 +88,11 @@ class EdgeState:
     def of_all(self) -> EdgeState:
         """The edges of all users, where a request lays something over those of one."""
         return self
+
+    @property
+    def item_keys(self) -> np.ndarray | None:
+        """What decides between items of one moment, int64 ``[>= n_items]``; None for their numbers."""
+        return None if self.vocabulary is None else self.vocabulary.keys
 
     def user_has_edges(self, user: int) -> bool:
         """Return whether a user has a visible edge; one that is not known has none."""
@@ -141,8 +148,7 @@ class EdgeState:
     def pairs(self) -> PairCounts:
         """Return how often items follow each other, counted when first asked for, and following each change."""
         if self._pairs is None:
-            user, item, like, time = self.export().verdicts
-            self._pairs = PairCounts.of(Sequences.of(user, item, like, time, self.n_users), self.n_items)
+            self._pairs = PairCounts.of(self.export().sequences(self.n_users), self.n_items)
         return self._pairs
 
     def nearest(self, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
@@ -163,7 +169,7 @@ class EdgeState:
 
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""
-        return _visible(*self._by_user.gather(BY_USER))
+        return _visible(*self._by_user.gather(BY_USER), self.item_keys)
 
     def full_hash(self) -> str:
         """Hash of all that is remembered, of pairs that are no longer visible too."""
@@ -232,9 +238,12 @@ class EdgeState:
             self._pairs = None
             yield
             return
-        counts, before = self._pairs, self.of_users(users, times=True).verdicts.sequences
+        counts, before = self._pairs, self._sequences(users)
         yield
-        counts.replace(before, self.of_users(users, times=True).verdicts.sequences)
+        counts.replace(before, self._sequences(users))
+
+    def _sequences(self, users: np.ndarray) -> Sequences:
+        return self.of_users(users, times=True).verdicts.sequences(self.item_keys)
 
     def _change(self, events: PairEvents) -> tuple[Registers, Registers]:
         """Change the rows that events touch; give the registers before and after."""
@@ -331,7 +340,7 @@ class EdgeState:
 
     def freeze(self, *, by_item: bool = False) -> FrozenEdges:
         """Remember all edges, to be copied while changes go on; ``by_item`` without times and what is not visible."""
-        return FrozenEdges(self._by_item if by_item else self._by_user, self.n_users, by_item=by_item)
+        return FrozenEdges(self._by_item if by_item else self._by_user, self.n_users, self.item_keys, by_item=by_item)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
@@ -361,8 +370,8 @@ class EdgeState:
 class FrozenEdges:
     """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods."""
 
-    def __init__(self, rows: Adjacency, n_users: int, *, by_item: bool) -> None:
-        self._frozen, self._n_users, self._by_item = Frozen(rows), n_users, by_item
+    def __init__(self, rows: Adjacency, n_users: int, item_keys: np.ndarray | None, *, by_item: bool) -> None:
+        self._frozen, self._n_users, self._item_keys, self._by_item = Frozen(rows), n_users, item_keys, by_item
 
     def tensors(self, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
         """Give what `EdgeState.to_tensors` gave then, of edges by user; ``lock`` is what changes hold."""
@@ -371,14 +380,14 @@ class FrozenEdges:
     def arrays(self, lock: contextlib.AbstractContextManager[object]) -> EdgeArrays:
         """Give what `EdgeState.export` gave then, with ``by_item`` without times; ``lock`` is what changes hold."""
         if not self._by_item:
-            return _visible(*self._frozen.copied(BY_USER, lock))
+            return _visible(*self._frozen.copied(BY_USER, lock), self._item_keys)
         indptr, (user, kind) = self._frozen.copied(BY_ITEM, lock)
         return turned(indptr, user, kind, self._n_users)
 
 
-def _visible(indptr: np.ndarray, columns: list[np.ndarray]) -> EdgeArrays:
+def _visible(indptr: np.ndarray, columns: list[np.ndarray], item_keys: np.ndarray | None) -> EdgeArrays:
     kind, time = Registers(*columns[1:]).seen()
-    edges = EdgeArrays(owners(indptr), columns[0], kind, time)
+    edges = EdgeArrays(owners(indptr), columns[0], kind, time, item_keys)
     seen = kind != ABSENT
     return edges if seen.all() else edges.where(seen)
 

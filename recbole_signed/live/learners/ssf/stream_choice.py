@@ -26,7 +26,6 @@ from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of, lineage
-from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings, tune_learned
@@ -93,7 +92,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
         train = edges.timestamp < moment
         graph = graph_of(edges.where(train), n_users, n_items)
         fitted = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS)
-        sequences = Sequences.of(*edges.where(train).verdicts, n_users)
+        sequences = edges.where(train).sequences(n_users)
         transition = Transition(torch.from_numpy(TransitionSums.of(sequences, leading(fitted.vectors)).solve()))
         seen = edges.where(edges.timestamp <= end)
         # strictly before the moment: times are whole milliseconds

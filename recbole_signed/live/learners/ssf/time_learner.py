@@ -29,7 +29,6 @@ from recbole_signed.live.learners.base import IntArray, Refreshed, user_rows
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.model.verdicts import without
-from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, Weights, recent_of, weights_of, with_sharp
@@ -114,8 +113,7 @@ class TimeLearner(SpectralLearner):
         self.until = float(edges.timestamp.max()) if len(edges) else -np.inf
 
     def _learn(self, edges: EdgeArrays, n_users: int) -> None:
-        sequences = Sequences.of(*edges.verdicts, n_users)
-        self.operator = TransitionSums.of(sequences, leading(torch.from_numpy(self.items.base))).solve()
+        self.operator = TransitionSums.of(edges.sequences(n_users), leading(torch.from_numpy(self.items.base))).solve()
         self._filter = None
 
     # ---- T0 and T1
@@ -176,7 +174,7 @@ class TimeLearner(SpectralLearner):
 
     def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
         rows = user_rows(edges, users, times=True)
-        return self._with_prior(replace(self._edges(rows), sequences=rows.sequences), users)
+        return self._with_prior(replace(self._edges(rows), sequences=rows.sequences(edges.item_keys)), users)
 
     # ---- keeping
 
@@ -235,11 +233,11 @@ def refitted_weights(
         torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
     )
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
-    sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users)
+    sequences = edges.where(edges.timestamp <= until).sequences(n_users)
     theirs = validation.users
     if lowers:
         own = old & np.isin(user, chosen)
-        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users).rows(chosen)
+        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users, edges.item_keys).rows(chosen)
         theirs = without(theirs, verdicts, verdicts.held_back(leads=True))
     recent = recent_of(item[old], time[old], like[old], n_items, since)
     made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
