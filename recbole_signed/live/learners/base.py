@@ -164,7 +164,8 @@ def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
     for first in range(0, len(edges.user), PIECE):
         indptr[1:] += np.bincount(edges.user[first : first + PIECE], minlength=n_users)
     np.cumsum(indptr, out=indptr)
-    return SignedGraph(*matrices(Rows(indptr, edges.item, edges.kind), n_items))
+    graph = SignedGraph(*matrices(Rows(indptr, edges.item, edges.kind), n_items))
+    return graph if edges.keys is None else graph.keyed(edges.keys[0][:n_users], edges.keys[1][:n_items])
 
 
 def rows_of(edges: EdgeState, users: IntArray, n_items: int) -> SignedGraph:

@@ -106,7 +106,9 @@ class _ByWindow:
 
 
 def _copy_of(edges: EdgeState) -> EdgeState:
-    return EdgeState.from_tensors(edges.to_tensors(), edges.n_items)
+    copy = EdgeState.from_tensors(edges.to_tensors(), edges.n_items)
+    copy.vocabularies = edges.vocabularies
+    return copy
 
 
 def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: EventBatch) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP, VIEW
 from recbole_signed.sequences import Sequences
 
+Keys = tuple[np.ndarray, np.ndarray]  # hashes of the ids of users and of items, int64 `[>= n]`: what orders them
 PIECE = 1 << 18  # numbers that are worked out at a time where NumPy lets no other thread run meanwhile
 
 
@@ -41,11 +42,12 @@ class Rows:
         verdict = (self.kind == LIKE) | (self.kind == DISLIKE)
         return self if verdict.all() else self.where(verdict)
 
-    def sequences(self, item_keys: np.ndarray | None) -> Sequences:
+    def sequences(self, keys: Keys | None) -> Sequences:
         """Return likes and dislikes, of rows that hold nothing else, in the order of time, then of keys."""
         assert self.timestamp is not None
         n_nodes = len(self.indptr) - 1
         owner = np.repeat(np.arange(n_nodes), np.diff(self.indptr))
+        item_keys = None if keys is None else keys[1]
         return Sequences.of(owner, self.ids, self.kind == LIKE, self.timestamp, n_nodes, item_keys)
 
 
@@ -57,8 +59,8 @@ class EdgeArrays:
     item: np.ndarray
     kind: np.ndarray
     timestamp: np.ndarray
-    item_keys: np.ndarray | None = None
-    """What decides between items of one moment, int64 ``[>= n_items]``; None for their numbers."""
+    keys: Keys | None = None
+    """Those of users and of items; None for their numbers."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -80,7 +82,7 @@ class EdgeArrays:
 
     def where(self, rows: np.ndarray) -> EdgeArrays:
         """Return the edges that a mask ``[E]`` names."""
-        return EdgeArrays(self.user[rows], self.item[rows], self.kind[rows], self.timestamp[rows], self.item_keys)
+        return EdgeArrays(self.user[rows], self.item[rows], self.kind[rows], self.timestamp[rows], self.keys)
 
     @property
     def verdicts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -90,7 +92,7 @@ class EdgeArrays:
 
     def sequences(self, n_users: int) -> Sequences:
         """Return the likes and dislikes of all users in the order of time."""
-        return Sequences.of(*self.verdicts, n_users, self.item_keys)
+        return Sequences.of(*self.verdicts, n_users, None if self.keys is None else self.keys[1])
 
     def _where(self, mask: np.ndarray) -> np.ndarray:
         return np.stack([self.user[mask], self.item[mask]])
@@ -117,10 +119,10 @@ def other_side(indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray, n: int) ->
     return found.indptr, found.indices.astype(np.int32, copy=False), found.data
 
 
-def turned(indptr: np.ndarray, user: np.ndarray, kind: np.ndarray, n_users: int) -> EdgeArrays:
+def turned(indptr: np.ndarray, user: np.ndarray, kind: np.ndarray, n_users: int, keys: Keys | None) -> EdgeArrays:
     """Return edges that are given by item, ``indptr`` ``[n_items + 1]``, by user, without times."""
     indptr, item, kind = other_side(indptr, user, kind, n_users)
-    return EdgeArrays(owners(indptr), item, kind, np.zeros(0, dtype=np.int64))
+    return EdgeArrays(owners(indptr), item, kind, np.zeros(0, dtype=np.int64), keys)
 
 
 @dataclass(frozen=True)

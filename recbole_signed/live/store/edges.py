@@ -17,6 +17,7 @@ from recbole_signed.live.store.adjacency import KEY, Adjacency, Frozen
 from recbole_signed.live.store.edge_views import (
     Changes,
     EdgeArrays,
+    Keys,
     LogBatch,
     Rows,
     other_side,
@@ -46,7 +47,7 @@ class EdgeState:
         self._recent: dict[tuple[float, bool, float], RecentCounts] = {}
         self._nearest: NearestItems | None = None
         self._pairs: PairCounts | None = None
-        self.vocabulary: Vocabulary | None = None  # of the items, if these have names
+        self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None  # of users and items, if these have names
         self.grow(n_users, n_items)
 
     # ---- reading
@@ -90,9 +91,12 @@ class EdgeState:
         return self
 
     @property
-    def item_keys(self) -> np.ndarray | None:
-        """What decides between items of one moment, int64 ``[>= n_items]``; None for their numbers."""
-        return None if self.vocabulary is None else self.vocabulary.keys
+    def keys(self) -> Keys | None:
+        """Those of users and of items; None for their numbers."""
+        if self.vocabularies is None:
+            return None
+        users, items = self.vocabularies
+        return users.keys, items.keys
 
     def user_has_edges(self, user: int) -> bool:
         """Return whether a user has a visible edge; one that is not known has none."""
@@ -169,7 +173,7 @@ class EdgeState:
 
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""
-        return _visible(*self._by_user.gather(BY_USER), self.item_keys)
+        return _visible(*self._by_user.gather(BY_USER), self.keys)
 
     def full_hash(self) -> str:
         """Hash of all that is remembered, of pairs that are no longer visible too."""
@@ -243,7 +247,7 @@ class EdgeState:
         counts.replace(before, self._sequences(users))
 
     def _sequences(self, users: np.ndarray) -> Sequences:
-        return self.of_users(users, times=True).verdicts.sequences(self.item_keys)
+        return self.of_users(users, times=True).verdicts.sequences(self.keys)
 
     def _change(self, events: PairEvents) -> tuple[Registers, Registers]:
         """Change the rows that events touch; give the registers before and after."""
@@ -340,7 +344,7 @@ class EdgeState:
 
     def freeze(self, *, by_item: bool = False) -> FrozenEdges:
         """Remember all edges, to be copied while changes go on; ``by_item`` without times and what is not visible."""
-        return FrozenEdges(self._by_item if by_item else self._by_user, self.n_users, self.item_keys, by_item=by_item)
+        return FrozenEdges(self._by_item if by_item else self._by_user, self.n_users, self.keys, by_item=by_item)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
@@ -370,8 +374,8 @@ class EdgeState:
 class FrozenEdges:
     """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods."""
 
-    def __init__(self, rows: Adjacency, n_users: int, item_keys: np.ndarray | None, *, by_item: bool) -> None:
-        self._frozen, self._n_users, self._item_keys, self._by_item = Frozen(rows), n_users, item_keys, by_item
+    def __init__(self, rows: Adjacency, n_users: int, keys: Keys | None, *, by_item: bool) -> None:
+        self._frozen, self._n_users, self._keys, self._by_item = Frozen(rows), n_users, keys, by_item
 
     def tensors(self, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
         """Give what `EdgeState.to_tensors` gave then, of edges by user; ``lock`` is what changes hold."""
@@ -380,14 +384,14 @@ class FrozenEdges:
     def arrays(self, lock: contextlib.AbstractContextManager[object]) -> EdgeArrays:
         """Give what `EdgeState.export` gave then, with ``by_item`` without times; ``lock`` is what changes hold."""
         if not self._by_item:
-            return _visible(*self._frozen.copied(BY_USER, lock), self._item_keys)
+            return _visible(*self._frozen.copied(BY_USER, lock), self._keys)
         indptr, (user, kind) = self._frozen.copied(BY_ITEM, lock)
-        return turned(indptr, user, kind, self._n_users)
+        return turned(indptr, user, kind, self._n_users, self._keys)
 
 
-def _visible(indptr: np.ndarray, columns: list[np.ndarray], item_keys: np.ndarray | None) -> EdgeArrays:
+def _visible(indptr: np.ndarray, columns: list[np.ndarray], keys: Keys | None) -> EdgeArrays:
     kind, time = Registers(*columns[1:]).seen()
-    edges = EdgeArrays(owners(indptr), columns[0], kind, time, item_keys)
+    edges = EdgeArrays(owners(indptr), columns[0], kind, time, keys)
     seen = kind != ABSENT
     return edges if seen.all() else edges.where(seen)
 

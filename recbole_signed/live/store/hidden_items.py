@@ -106,7 +106,7 @@ class StateView:
     def _start_from(self, edges: EdgeState, seq: int) -> None:
         """Go on from edges that reflect the log up to ``seq``."""
         self.edges, self.applied_seq = edges, seq
-        edges.vocabulary = self.items
+        edges.vocabularies = self.users, self.items
         self._newcomers = Newcomers(self.log, self.announcements, edges)
 
     @property

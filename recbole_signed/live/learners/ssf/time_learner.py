@@ -174,7 +174,7 @@ class TimeLearner(SpectralLearner):
 
     def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
         rows = user_rows(edges, users, times=True)
-        return self._with_prior(replace(self._edges(rows), sequences=rows.sequences(edges.item_keys)), users)
+        return self._with_prior(replace(self._edges(rows), sequences=rows.sequences(edges.keys)), users)
 
     # ---- keeping
 
@@ -237,7 +237,8 @@ def refitted_weights(
     theirs = validation.users
     if lowers:
         own = old & np.isin(user, chosen)
-        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users, edges.item_keys).rows(chosen)
+        item_keys = None if edges.keys is None else edges.keys[1]
+        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users, item_keys).rows(chosen)
         theirs = without(theirs, verdicts, verdicts.held_back(leads=True))
     recent = recent_of(item[old], time[old], like[old], n_items, since)
     made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
