@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_signed.arrays import grown
 from recbole_signed.files import at
 from recbole_signed.ids_and_times import hash_of, hashes
 from recbole_signed.live.store.database import damaged, explained, kept_sum, sealed, transaction, write_small_sum
@@ -47,7 +48,7 @@ class Vocabulary:
         self._tags = bytearray(TAG)
         self._ids: dict[str, int] = {}
         self._hashed = hashlib.sha256(), 0  # of the first so many tags, which never change
-        self._keys = np.zeros(0, dtype=np.int64)
+        self._keys = np.zeros(0, dtype=np.int64), 0  # with room to grow, and how many there are
         self.extend(rows)
 
     @classmethod
@@ -93,11 +94,12 @@ class Vocabulary:
     @property
     def keys(self) -> np.ndarray:
         """What decides between items with equal scores, a hash of the token of each id, int64 ``[len(self)]``."""
-        known = len(self._keys)
-        if known < len(self):
-            more = hashes(np.array([token or "" for token in self._tokens[known:]], dtype=object))
-            self._keys = np.concatenate([self._keys, more])
-        return self._keys
+        (table, known), n = self._keys, len(self)
+        if known < n:
+            table = grown(table, n)
+            table[known:n] = hashes(np.array([token or "" for token in self._tokens[known:n]], dtype=object))
+            self._keys = table, n
+        return table[:n]
 
     @property
     def n_known(self) -> int:
