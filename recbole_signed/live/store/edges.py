@@ -344,7 +344,7 @@ class EdgeState:
 
     def freeze(self, *, by_item: bool = False) -> FrozenEdges:
         """Remember all edges, to be copied while changes go on; ``by_item`` without times and what is not visible."""
-        return FrozenEdges(self._by_item if by_item else self._by_user, self.n_users, self.keys, by_item=by_item)
+        return FrozenEdges(self, self._by_item if by_item else self._by_user, by_item=by_item)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
@@ -374,8 +374,8 @@ class EdgeState:
 class FrozenEdges:
     """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods."""
 
-    def __init__(self, rows: Adjacency, n_users: int, keys: Keys | None, *, by_item: bool) -> None:
-        self._frozen, self._n_users, self._keys, self._by_item = Frozen(rows), n_users, keys, by_item
+    def __init__(self, edges: EdgeState, rows: Adjacency, *, by_item: bool) -> None:
+        self._edges, self._frozen, self._n_users, self._by_item = edges, Frozen(rows), edges.n_users, by_item
 
     def tensors(self, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
         """Give what `EdgeState.to_tensors` gave then, of edges by user; ``lock`` is what changes hold."""
@@ -383,10 +383,11 @@ class FrozenEdges:
 
     def arrays(self, lock: contextlib.AbstractContextManager[object]) -> EdgeArrays:
         """Give what `EdgeState.export` gave then, with ``by_item`` without times; ``lock`` is what changes hold."""
+        keys = self._edges.keys  # which stay; those of later ids come after them
         if not self._by_item:
-            return _visible(*self._frozen.copied(BY_USER, lock), self._keys)
+            return _visible(*self._frozen.copied(BY_USER, lock), keys)
         indptr, (user, kind) = self._frozen.copied(BY_ITEM, lock)
-        return turned(indptr, user, kind, self._n_users, self._keys)
+        return turned(indptr, user, kind, self._n_users, keys)
 
 
 def _visible(indptr: np.ndarray, columns: list[np.ndarray], keys: Keys | None) -> EdgeArrays:
