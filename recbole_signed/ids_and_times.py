@@ -23,6 +23,7 @@ import numpy.typing as npt
 from recbole_signed.errors import UsageError
 
 MAX_ID = 16_384
+PAD = "[PAD]"  # RecBole's name of the id 0
 UNITS = ("s", "ms", "us", "ns")
 UNIT_NAMES = dict(zip(UNITS, ("seconds", "milliseconds", "microseconds", "nanoseconds"), strict=True))
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

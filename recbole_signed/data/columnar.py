@@ -25,10 +25,9 @@ from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.data.settings import SignedSettings
 from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
-from recbole_signed.ids_and_times import normal
+from recbole_signed.ids_and_times import PAD, normal
 
 IntArray = npt.NDArray[np.int64]
-PAD = "[PAD]"
 PADDED_BYTES = 1 << 30  # what tokens may take up as an array of str, in which each has the room of the longest
 
 

@@ -50,7 +50,7 @@ def test_what_order_decides_goes_by_names_in_a_state_too(model: str, tmp_path: P
             wanted = fitted.recommend(user, k=20)
             found = live.recommend(user, k=20)
             assert [item for item, _ in found] == wanted["item"].to_list()
-            assert [score for _, score in found] == pytest.approx(wanted["score"].to_list(), rel=1e-3)
+            assert [score for _, score in found] == pytest.approx(wanted["score"].to_list(), rel=1e-6)
 
 
 @pytest.mark.parametrize("model", ["SignedEASE", "Pop"])

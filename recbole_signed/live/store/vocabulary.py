@@ -17,7 +17,7 @@ import numpy as np
 
 from recbole_signed.arrays import grown
 from recbole_signed.files import at
-from recbole_signed.ids_and_times import hash_of, hashes
+from recbole_signed.ids_and_times import PAD, hash_of, hashes
 from recbole_signed.live.store.database import damaged, explained, kept_sum, sealed, transaction, write_small_sum
 
 TAG = 16  # bytes of a tag, and of the salt
@@ -97,7 +97,7 @@ class Vocabulary:
         (table, known), n = self._keys, len(self)
         if known < n:
             table = grown(table, n)
-            table[known:n] = hashes(np.array([token or "" for token in self._tokens[known:n]], dtype=object))
+            table[known:n] = hashes(np.array([token or PAD for token in self._tokens[known:n]], dtype=object))
             self._keys = table, n
         return table[:n]
 
