@@ -43,24 +43,19 @@ class GramOperator(Protocol):
 
 def split(block: npt.NDArray[np.float32]) -> list[Panel]:
     """Return a block ``[n, width]`` as copies of its columns in panels."""
-    return [copied(block[:, start:end]) for start, end in _bounds(block.shape[1])]
+    return [copied(block[:, columns]) for columns in _chunks(block.shape[1], COLUMNS)]
 
 
 def random_panels(n: int, width: int, seed: int) -> list[Panel]:
     """Return a block of standard normal numbers ``[n, width]``, which is never held twice."""
-    bounds = _bounds(width)
-    panels = [empty_panel(n, end - start) for start, end in bounds]
+    columns = list(_chunks(width, COLUMNS))
+    panels = [empty_panel(n, each.stop - each.start) for each in columns]
     rng = np.random.default_rng(seed)
     for rows in _chunks(n):
         noise = rng.standard_normal((rows.stop - rows.start, width), dtype=np.float32)
-        for panel, (start, end) in zip(panels, bounds, strict=True):
-            panel[rows] = noise[:, start:end]
+        for panel, each in zip(panels, columns, strict=True):
+            panel[rows] = noise[:, each]
     return panels
-
-
-def _bounds(width: int) -> list[tuple[int, int]]:
-    """Return the columns that each panel begins with, and ends before."""
-    return list(pairwise([*range(0, width, COLUMNS), width])) or [(0, 0)]
 
 
 def iterate(
@@ -127,9 +122,9 @@ def _put(panels: list[Panel], rows: slice, block: torch.Tensor) -> None:
         first += panel.shape[1]
 
 
-def _chunks(n: int) -> Iterator[slice]:
-    for first in range(0, n, CHUNK):
-        yield slice(first, min(first + CHUNK, n))
+def _chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
+    for first in range(0, n, size):
+        yield slice(first, min(first + size, n))
 
 
 # ---- the matrix, and its leading singular vectors ----

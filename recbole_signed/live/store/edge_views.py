@@ -42,12 +42,11 @@ class Rows:
         verdict = (self.kind == LIKE) | (self.kind == DISLIKE)
         return self if verdict.all() else self.where(verdict)
 
-    def sequences(self, keys: Keys | None) -> Sequences:
+    def sequences(self, item_keys: np.ndarray | None) -> Sequences:
         """Return likes and dislikes, of rows that hold nothing else, in the order of time, then of keys."""
         assert self.timestamp is not None
         n_nodes = len(self.indptr) - 1
         owner = np.repeat(np.arange(n_nodes), np.diff(self.indptr))
-        item_keys = None if keys is None else keys[1]
         return Sequences.of(owner, self.ids, self.kind == LIKE, self.timestamp, n_nodes, item_keys)
 
 
@@ -90,9 +89,14 @@ class EdgeArrays:
         rows = (self.kind == LIKE) | (self.kind == DISLIKE)
         return self.user[rows], self.item[rows], self.kind[rows] == LIKE, self.timestamp[rows]
 
+    @property
+    def item_keys(self) -> np.ndarray | None:
+        """What decides between items of one moment; None for their numbers."""
+        return None if self.keys is None else self.keys[1]
+
     def sequences(self, n_users: int) -> Sequences:
         """Return the likes and dislikes of all users in the order of time."""
-        return Sequences.of(*self.verdicts, n_users, None if self.keys is None else self.keys[1])
+        return Sequences.of(*self.verdicts, n_users, self.item_keys)
 
     def _where(self, mask: np.ndarray) -> np.ndarray:
         return np.stack([self.user[mask], self.item[mask]])

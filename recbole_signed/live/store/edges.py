@@ -98,6 +98,11 @@ class EdgeState:
         users, items = self.vocabularies
         return users.keys, items.keys
 
+    @property
+    def item_keys(self) -> np.ndarray | None:
+        """Those of items alone, which an event needs: new users are not hashed for it."""
+        return None if self.vocabularies is None else self.vocabularies[1].keys
+
     def user_has_edges(self, user: int) -> bool:
         """Return whether a user has a visible edge; one that is not known has none."""
         return 0 < user < self.n_users and bool(self._user_counts[:, user].any())
@@ -247,7 +252,7 @@ class EdgeState:
         counts.replace(before, self._sequences(users))
 
     def _sequences(self, users: np.ndarray) -> Sequences:
-        return self.of_users(users, times=True).verdicts.sequences(self.keys)
+        return self.of_users(users, times=True).verdicts.sequences(self.item_keys)
 
     def _change(self, events: PairEvents) -> tuple[Registers, Registers]:
         """Change the rows that events touch; give the registers before and after."""

@@ -29,6 +29,7 @@ from recbole_signed.live.learners.base import IntArray, Refreshed, user_rows
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.model.verdicts import without
+from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, Weights, recent_of, weights_of, with_sharp
@@ -174,7 +175,7 @@ class TimeLearner(SpectralLearner):
 
     def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
         rows = user_rows(edges, users, times=True)
-        return self._with_prior(replace(self._edges(rows), sequences=rows.sequences(edges.keys)), users)
+        return self._with_prior(replace(self._edges(rows), sequences=rows.sequences(edges.item_keys)), users)
 
     # ---- keeping
 
@@ -233,12 +234,11 @@ def refitted_weights(
         torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
     )
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
-    sequences = edges.where(edges.timestamp <= until).sequences(n_users)
+    sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users, edges.item_keys)
     theirs = validation.users
     if lowers:
         own = old & np.isin(user, chosen)
-        item_keys = None if edges.keys is None else edges.keys[1]
-        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users, item_keys).rows(chosen)
+        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users, edges.item_keys).rows(chosen)
         theirs = without(theirs, verdicts, verdicts.held_back(leads=True))
     recent = recent_of(item[old], time[old], like[old], n_items, since)
     made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
