@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from recbole_signed.arrays import add_at, grown
 from recbole_signed.sequences import IntArray, Sequences
-from recbole_signed.sparse_rows import add_rows
+from recbole_signed.sparse_rows import add_products, add_rows
 
 DAY = 86_400_000.0  # milliseconds
 FAR = 400.0  # half-lives after the origin at which it is moved, since squares of weights would overflow later
@@ -169,15 +169,20 @@ class PairCounts:
                     side.resize(n_items, n_items)
             self.n_items = n_items
 
-    def follow(self, rows: sp.csr_matrix, smoothing: float, *, before: bool = False) -> FloatTable:
-        r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`; ``before`` takes C transposed."""
-        totals = self.totals[int(before)]
-        return self._summed(rows, totals, smoothing, [each.before if before else each.after for each in self.parts])
+    def follow(
+        self, rows: sp.csr_matrix, smoothing: float, items: IntArray | None = None, *, before: bool = False
+    ) -> FloatTable:
+        r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`; ``before`` takes C transposed.
 
-    def around(self, rows: sp.csr_matrix, smoothing: float) -> FloatTable:
-        """Return :meth:`follow` with the counts of both directions, float32 ``[n, n_items]``."""
-        both = [side for each in self.parts for side in (each.after, each.before)]
-        return self._summed(rows, self.totals.sum(axis=0), smoothing, both)
+        Of all items j, float32 ``[n, n_items]``, or of ``items [n, m]`` of each row.
+        """
+        sides = [(each.before, each.after) if before else (each.after, each.before) for each in self.parts]
+        return self._summed(rows, self.totals[int(before)], smoothing, sides, items)
+
+    def around(self, rows: sp.csr_matrix, smoothing: float, items: IntArray | None = None) -> FloatTable:
+        """Return :meth:`follow` with the counts of both directions."""
+        sides = [pair for each in self.parts for pair in ((each.after, each.before), (each.before, each.after))]
+        return self._summed(rows, self.totals.sum(axis=0), smoothing, sides, items)
 
     def after(self, items: npt.NDArray[np.integer], smoothing: float) -> sp.csr_matrix:
         r"""Return :math:`C_{ij} / (\sum_k C_{ik} + \alpha)` of some items i, CSR ``[len(items), n_items]``."""
@@ -190,12 +195,24 @@ class PairCounts:
 
     @staticmethod
     def _summed(
-        rows: sp.csr_matrix, totals: npt.NDArray[np.float64], smoothing: float, counts: list[sp.csr_matrix]
+        rows: sp.csr_matrix,
+        totals: npt.NDArray[np.float64],
+        smoothing: float,
+        sides: list[tuple[sp.csr_matrix, sp.csr_matrix]],
+        items: IntArray | None,
     ) -> FloatTable:
-        weights = rows.data / _smoothed(totals[rows.indices], smoothing)
-        found = np.zeros(rows.shape, dtype=np.float32)
-        for each in counts:
-            add_rows(found, rows.indptr, rows.indices, weights, each)
+        """Sum counts, given with their transpose, over the entries of rows."""
+        owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        order = np.lexsort((-rows.indices, owner))
+        item = rows.indices[order]
+        weights = rows.data[order] / _smoothed(totals[item], smoothing)
+        falling = sp.csr_matrix((weights, item, rows.indptr), shape=rows.shape)
+        found = np.zeros(rows.shape if items is None else items.shape, dtype=np.float32)
+        for counts, transposed in sides:
+            if items is None:
+                add_rows(found, falling, counts)
+            else:
+                add_products(found, falling, transposed, items)
         return found
 
 

@@ -13,38 +13,47 @@ import scipy.sparse as sp
 kernels: Any = None
 with contextlib.suppress(ImportError):  # moved: slower, with more memory, and right
     kernels = importlib.import_module("scipy.sparse._sparsetools")
-AT_A_TIME = 500_000  # entries and cells of the result that are worked on at a time
 
 
-def add_rows(
-    out: npt.NDArray[np.float32],
-    indptr: npt.NDArray[np.integer[Any]],
-    rows: npt.NDArray[np.integer[Any]],
-    weights: npt.NDArray[np.float32],
-    matrix: sp.csr_matrix,
-) -> None:
-    """Add to each row of ``out [n, n_columns]``, contiguous, its ``rows [indptr[-1]]`` of ``matrix``, weighted."""
-    rows = rows.astype(matrix.indices.dtype, copy=False)
+def add_rows(out: npt.NDArray[np.float32], weights: sp.csr_matrix, matrix: sp.csr_matrix) -> None:
+    """Add ``weights @ matrix`` to ``out [n, n_columns]``, contiguous; fast if columns of ``weights`` fall in rows."""
     if kernels is None:
-        out += (sp.csr_matrix((weights, rows, indptr), shape=(len(out), matrix.shape[0])) @ matrix).toarray()
+        out += (weights @ matrix).toarray()
         return
-    count = matrix.indptr[rows + 1] - matrix.indptr[rows]
-    bounds = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(count, out=bounds[1:])
-    if not bounds[-1]:
+    bounds, values = _between(weights.indices, matrix), np.zeros(2 * weights.nnz, dtype=np.float32)
+    values[::2] = weights.data
+    ends = (2 * weights.indptr).tolist()
+    for row, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        here = slice(first, last)
+        if last > first:
+            kernels.csc_matvec(
+                out.shape[1], last - first - 1, bounds[here], matrix.indices, matrix.data, values[here], out[row]
+            )
+
+
+def add_products(
+    out: npt.NDArray[np.float32], weights: sp.csr_matrix, matrix: sp.csr_matrix, rows: npt.NDArray[np.integer[Any]]
+) -> None:
+    """Add to ``out [n, m]`` the products of each row of ``weights`` with its own ``rows [n, m]`` of ``matrix``."""
+    if kernels is None:
+        out += np.take_along_axis((weights @ matrix.T).toarray(), rows, axis=1)
         return
-    cuts = []
-    if len(out) > 1:
-        work = bounds[indptr] + np.arange(len(out) + 1) * out.shape[1]
-        cuts = (np.flatnonzero(np.diff(work[1:] // AT_A_TIME)) + 1).tolist()
-    for first, last in zip([0, *cuts], [*cuts, len(out)], strict=True):
-        here = slice(int(indptr[first]), int(indptr[last]))
-        ends = (bounds[here.start : here.stop + 1] - bounds[here.start]).astype(rows.dtype)
-        columns, data = np.empty(ends[-1], dtype=rows.dtype), np.empty(ends[-1], dtype=np.float32)
-        n_rows = here.stop - here.start
-        kernels.csr_row_index(n_rows, rows[here], matrix.indptr, matrix.indices, matrix.data, columns, data)
-        if last - first > 1:  # one vector of all rows of the result
-            owner = np.repeat(np.arange(last - first, dtype=rows.dtype), np.diff(indptr[first : last + 1]))
-            columns += np.repeat(owner * out.shape[1], count[here])
-        total = out[first:last].reshape(-1)
-        kernels.csc_matvec(len(total), n_rows, ends, columns, data, weights[here], total)
+    order = np.argsort(-rows, axis=1)
+    bounds = _between(np.take_along_axis(rows, order, axis=1), matrix)
+    dense, sums = np.zeros(matrix.shape[1], dtype=np.float32), np.zeros(bounds.shape, dtype=np.float32)
+    for row, (first, last) in enumerate(zip(weights.indptr[:-1].tolist(), weights.indptr[1:].tolist(), strict=True)):
+        dense[weights.indices[first:last]] = weights.data[first:last]
+        n_sums = bounds.shape[1] - 1
+        kernels.csr_matvec(n_sums, len(dense), bounds[row], matrix.indices, matrix.data, dense, sums[row])
+        dense[weights.indices[first:last]] = 0.0
+    np.put_along_axis(sums, order, sums[:, ::2].copy(), axis=1)
+    out += sums[:, : rows.shape[1]]
+
+
+def _between(rows: npt.NDArray[np.integer[Any]], matrix: sp.csr_matrix) -> npt.NDArray[np.integer[Any]]:
+    """Return where rows of a matrix begin and end, in turns: as bounds, every other row is one of ``rows``."""
+    # the row between two of them ends before it begins, so that it is empty, if they fall; else it has no weight, or is
+    # thrown away
+    found = np.empty((*rows.shape[:-1], 2 * rows.shape[-1]), dtype=matrix.indptr.dtype)
+    found[..., ::2], found[..., 1::2] = matrix.indptr[rows], matrix.indptr[rows + 1]
+    return found

@@ -174,10 +174,15 @@ def test_what_follows_and_is_around_items_is_that_of_dense_matrices(
 
     both = c + c.T
     after, before, around = (per_pair(each, each.sum(axis=1)) for each in (c, c.T, both))
-    found = counts.follow(sparse, smoothing), counts.follow(sparse, smoothing, before=True)
-    for each, wanted in zip((*found, counts.around(sparse, smoothing)), (after, before, around), strict=True):
-        assert each.dtype == np.float32
-        np.testing.assert_allclose(each, wanted, rtol=1e-5, atol=1e-7)
+    some = np.random.default_rng(len(more)).integers(N_ITEMS, size=(3, 4))
+    for items in (None, some):
+        found = counts.follow(sparse, smoothing, items), counts.follow(sparse, smoothing, items, before=True)
+        for each, wanted in zip(
+            (*found, counts.around(sparse, smoothing, items)), (after, before, around), strict=True
+        ):
+            assert each.dtype == np.float32
+            of_items = wanted if items is None else np.take_along_axis(wanted, items, axis=1)
+            np.testing.assert_allclose(each, of_items, rtol=1e-5, atol=1e-7)
     shares, items = c / (c.sum(axis=1, keepdims=True) + 16 * smoothing), np.array([4, 0, 4, 7])
     np.testing.assert_allclose(counts.after(items, smoothing).toarray(), shares[items], rtol=1e-5)
 
