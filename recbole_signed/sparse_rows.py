@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,11 @@ def add_rows(out: npt.NDArray[np.float32], weights: sp.csr_matrix, matrix: sp.cs
         return
     bounds, values = _between(weights.indices, matrix), np.zeros(2 * weights.nnz, dtype=np.float32)
     values[::2] = weights.data
-    ends = (2 * weights.indptr).tolist()
-    for row, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
-        here = slice(first, last)
+    for row, (first, last) in enumerate(itertools.pairwise((2 * weights.indptr).tolist())):
         if last > first:
+            here, n_between = slice(first, last), last - first - 1
             kernels.csc_matvec(
-                out.shape[1], last - first - 1, bounds[here], matrix.indices, matrix.data, values[here], out[row]
+                out.shape[1], n_between, bounds[here], matrix.indices, matrix.data, values[here], out[row]
             )
 
 
@@ -41,11 +41,11 @@ def add_products(
     order = np.argsort(-rows, axis=1)
     bounds = _between(np.take_along_axis(rows, order, axis=1), matrix)
     dense, sums = np.zeros(matrix.shape[1], dtype=np.float32), np.zeros(bounds.shape, dtype=np.float32)
-    for row, (first, last) in enumerate(zip(weights.indptr[:-1].tolist(), weights.indptr[1:].tolist(), strict=True)):
-        dense[weights.indices[first:last]] = weights.data[first:last]
-        n_sums = bounds.shape[1] - 1
-        kernels.csr_matvec(n_sums, len(dense), bounds[row], matrix.indices, matrix.data, dense, sums[row])
-        dense[weights.indices[first:last]] = 0.0
+    for row, (first, last) in enumerate(itertools.pairwise(weights.indptr.tolist())):
+        own, n_between = weights.indices[first:last], bounds.shape[1] - 1
+        dense[own] = weights.data[first:last]
+        kernels.csr_matvec(n_between, len(dense), bounds[row], matrix.indices, matrix.data, dense, sums[row])
+        dense[own] = 0.0
     np.put_along_axis(sums, order, sums[:, ::2].copy(), axis=1)
     out += sums[:, : rows.shape[1]]
 
