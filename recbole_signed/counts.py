@@ -202,17 +202,15 @@ class PairCounts:
         items: IntArray | None,
     ) -> FloatTable:
         """Sum counts, given with their transpose, over the entries of rows."""
-        owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-        order = np.lexsort((-rows.indices, owner))
-        item = rows.indices[order]
-        weights = rows.data[order] / _smoothed(totals[item], smoothing)
-        falling = sp.csr_matrix((weights, item, rows.indptr), shape=rows.shape)
+        weights = sp.csr_matrix(
+            (rows.data / _smoothed(totals[rows.indices], smoothing), rows.indices, rows.indptr), shape=rows.shape
+        )
         found = np.zeros(rows.shape if items is None else items.shape, dtype=np.float32)
         for counts, transposed in sides:
             if items is None:
-                add_rows(found, falling, counts)
+                add_rows(found, weights, counts)
             else:
-                add_products(found, falling, transposed, items)
+                add_products(found, weights, transposed, items)
         return found
 
 

@@ -17,12 +17,13 @@ with contextlib.suppress(ImportError):  # moved: slower, with more memory, and r
 
 
 def add_rows(out: npt.NDArray[np.float32], weights: sp.csr_matrix, matrix: sp.csr_matrix) -> None:
-    """Add ``weights @ matrix`` to ``out [n, n_columns]``, contiguous; fast if columns of ``weights`` fall in rows."""
+    """Add ``weights @ matrix`` to ``out [n, n_columns]``, contiguous."""
     if kernels is None:
         out += (weights @ matrix).toarray()
         return
-    bounds, values = _between(weights.indices, matrix), np.zeros(2 * weights.nnz, dtype=np.float32)
-    values[::2] = weights.data
+    order = np.lexsort((-weights.indices, np.repeat(np.arange(len(out)), np.diff(weights.indptr))))
+    bounds, values = _between(weights.indices[order], matrix), np.zeros(2 * weights.nnz, dtype=np.float32)
+    values[::2] = weights.data[order]
     for row, (first, last) in enumerate(itertools.pairwise((2 * weights.indptr).tolist())):
         if last > first:
             here, n_between = slice(first, last), last - first - 1
@@ -52,8 +53,7 @@ def add_products(
 
 def _between(rows: npt.NDArray[np.integer[Any]], matrix: sp.csr_matrix) -> npt.NDArray[np.integer[Any]]:
     """Return where rows of a matrix begin and end, in turns: as bounds, every other row is one of ``rows``."""
-    # the row between two of them ends before it begins, so that it is empty, if they fall; else it has no weight, or is
-    # thrown away
+    # the row between two of them ends before it begins, so that it is empty: the rows fall
     found = np.empty((*rows.shape[:-1], 2 * rows.shape[-1]), dtype=matrix.indptr.dtype)
     found[..., ::2], found[..., 1::2] = matrix.indptr[rows], matrix.indptr[rows + 1]
     return found

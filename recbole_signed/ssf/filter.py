@@ -16,7 +16,7 @@ import torch
 
 from recbole_signed.graph import SignedGraph, leading_factors
 from recbole_signed.graph.signed_graph import arranged
-from recbole_signed.graph.sparse_kernels import rows_product
+from recbole_signed.graph.sparse_kernels import SparsePairs, rows_product
 from recbole_signed.graph.spectral import RightFactors, user_degrees
 from recbole_signed.graph.top_scores import largest
 from recbole_signed.sequences import IntArray
@@ -410,6 +410,11 @@ class SpectralFilter:
 
 def products_of(vectors: torch.Tensor, factors: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     """Return the products of users' factors ``[n_users, <= k]`` with the vectors of ``items [n_users, m]``."""
+    n_users, m = items.shape
+    if items.numel() > len(vectors):  # pays for a copy of the vectors where some are left out
+        indptr = torch.arange(0, items.numel() + 1, m, dtype=torch.int32, device=vectors.device)
+        pairs = SparsePairs(indptr, items.to(vectors.device).flatten().int(), len(vectors))
+        return pairs.dots(factors, vectors[:, : factors.shape[1]]).view(n_users, m)
     return (vectors[items][..., : factors.shape[1]] @ factors[..., None])[..., 0]
 
 

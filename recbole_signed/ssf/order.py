@@ -35,6 +35,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.top_scores import largest
 from recbole_signed.sequences import IntArray, Sequences
+from recbole_signed.sparse_rows import add_products, add_rows
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.filter import FEW_USERS, SpectralFilter, products_of
 from recbole_signed.ssf.item_counters import UNKNOWN
@@ -247,8 +248,12 @@ class OrderFilter:
         last = self._history(sequences, ages, *LAST)
         after, place = np.unique(last.indices, return_inverse=True)
         weights = sp.csr_matrix((last.data, place, last.indptr), shape=(sequences.n_users, len(after)))
-        summed = (weights @ self._after(after)).toarray()
-        yield "last", summed if items is None else np.take_along_axis(summed, items, 1)
+        found = np.zeros((sequences.n_users, self._n_items) if items is None else items.shape, dtype=np.float32)
+        if items is None:
+            add_rows(found, weights, self._after(after))
+        else:
+            add_products(found, weights, self._after(after).T.tocsr(), items)
+        yield "last", found
         yield from sharp
 
     @property
