@@ -126,6 +126,22 @@ def test_the_last_places_are_kept_for_new_items_and_measured(serve: Make) -> Non
     assert (told["new_slot_likes"], told["new_slot_dislikes"], told["dislike_recall"]) == (1, 0, 1.0)
 
 
+@pytest.mark.parametrize("k", [5, 20, 25])
+def test_a_drawn_list_has_its_places_for_new_items(k: int, serve: Make) -> None:
+    variants = {"draws": {"share": 1 - 1e-9, "explore": 0.5}, "none": {"share": 1e-9}}
+    client = serve(new_items={"slots": 3, "verdicts": 5}, experiments=experiments_of(first={"variants": variants}))
+    rows = [{"user_id": str(user), "item_id": f"fresh{n}", "type": "like"} for user in (2, 3) for n in range(6)]
+    client.post("/v1/events", json={"events": rows}).raise_for_status()
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    with engine.recommender.reading() as (state, _):
+        few = np.flatnonzero(state.edges.item_likes + state.edges.item_dislikes < 5)
+        new = set(state.items.tokens(few[few > 0].tolist()))
+    for user in range(10, 30):
+        shown = [item for item, _ in engine.recommend(str(user), k, log=False).items]
+        assert len(set(shown)) == k
+        assert sum(item in new for item in shown) >= 3
+
+
 @pytest.mark.parametrize("young", [0.0, 0.5])
 def test_the_value_of_a_policy_that_never_ran(young: float, serve: Make) -> None:
     drawn = {"share": 0.5, "explore": 2.0, "young": young}

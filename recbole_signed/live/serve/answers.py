@@ -155,18 +155,24 @@ class Answers:
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
 
-            def rank(of: Assignment | None, policy: Policy, most: int) -> tuple[Any, Any]:
+            def rank(of: Assignment | None, policy: Policy, most: int, new_items: bool = True) -> tuple[Any, Any]:
                 theirs = [replace(each, settings=policy) if each is of else each for each in assignments]
                 changed = self.learner_for(learner, theirs, parameters)
-                return self.rank(changed, state, number, most, filters, theirs)
+                return self.rank(changed, state, number, most, filters, theirs, new_items=new_items)
 
             if mixed is None:
                 exploring = next((each for each in assignments if each.settings.explore), None)
-                items, values = rank(None, Policy(), k if exploring is None else max(k, CANDIDATES))
-                if exploring is not None and len(items):
-                    order, draws = self._explored(exploring, partial(rank, exploring), items, values, request)
-                    items, values = items[order][:k], values[order][:k]
-                found, teams = self._named(state.items, items, values), None
+                if exploring is None:
+                    best = rank(None, Policy(), k)
+                else:  # new items come into what is drawn of, not into the draw
+                    items, values = rank(None, Policy(), max(k, CANDIDATES), new_items=False)
+                    if len(items):
+                        explored = partial(rank, exploring, new_items=False)
+                        order, draws = self._explored(exploring, explored, items, values, request)
+                        items, values = items[order][:k], values[order][:k]
+                    changed = self.learner_for(learner, assignments, parameters)
+                    best = self._with_new_items(changed, state, number, filters, (items, values), k, assignments)
+                found, teams = self._named(state.items, *best), None
             else:
                 found, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
             told = known or learner.knows(number)
@@ -219,10 +225,9 @@ class Answers:
         new_items: bool = True,
     ) -> tuple[Any, Any]:
         """Return the best items under the variants of a user, and their scores; nothing is drawn or interleaved."""
-        slots = self.new_slots(assignments) if new_items else 0
-        if slots and k > 1:
+        if new_items:
             found = self.rank(learner, state, user, k, filters, assignments, new_items=False)
-            return self._with_new_items(learner, state, user, min(slots, k - 1), filters, found, k)
+            return self._with_new_items(learner, state, user, filters, found, k, assignments)
         young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
         if not young:
             return self._rank_by_model(learner, state, user, k, filters, assignments)
@@ -239,10 +244,20 @@ class Answers:
         return max([self.settings.new_items.slots, *(each.settings.new_slots for each in assignments)])
 
     def _with_new_items(
-        self, learner: Any, state: Any, user: int, slots: int, filters: dict[str, Any], found: tuple[Any, Any], k: int
+        self,
+        learner: Any,
+        state: Any,
+        user: int,
+        filters: dict[str, Any],
+        found: tuple[Any, Any],
+        k: int,
+        assignments: Sequence[Assignment],
     ) -> tuple[Any, Any]:
         """Return a list of ``k`` items whose last places new ones have, as far as they are not in it by themselves."""
         items, scores = found
+        slots = min(self.new_slots(assignments), k - 1)
+        if slots <= 0:
+            return found
         few = state.edges.item_likes + state.edges.item_dislikes < self.settings.new_items.verdicts
         slots -= int(few[items].sum())
         if slots <= 0:
@@ -256,8 +271,9 @@ class Answers:
         )
         seed = int(state.users.keys[user]) % 2**63
         drawn = ranking.drawn_few(theirs, slots, np.random.default_rng([seed, now_ms() // DAY]))
-        stay = min(len(items), k - len(drawn))
-        return np.concatenate([items[:stay], candidates[drawn]]), np.concatenate([scores[:stay], theirs[drawn]])
+        surplus = max(len(items) + len(drawn) - k, 0)  # of which none is new
+        stays = np.delete(np.arange(len(items)), np.flatnonzero(~few[items])[::-1][:surplus])
+        return np.concatenate([items[stays], candidates[drawn]]), np.concatenate([scores[stays], theirs[drawn]])
 
     def _rank_by_model(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
