@@ -73,7 +73,7 @@ def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
                 found.append(f"{pairs} also in '{earlier}'")
     if unix_time and rows["time"] is not None:
         last, date = rows["time"]["last_raw"], rows["time"]["last"]
-        if 0 <= last < _SUSPICIOUS_BEFORE:
+        if last < _SUSPICIOUS_BEFORE:
             found.append("all times lie before 1975: they may not be unix times")
         elif last > now() + _CLOCKS_DIFFER:
             found.append(

@@ -20,7 +20,7 @@ from recbole_signed.data.columnar import ColumnarDataset, SignReport, codes_of, 
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.data.settings import SignedSettings, inter_columns
 from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_cold, split_rows
-from recbole_signed.errors import UsageError, counted
+from recbole_signed.errors import UsageError, counted, ending
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import hashes
 
@@ -81,6 +81,11 @@ class SignedDataset(ColumnarDataset):
         load, unload = super()._get_load_and_unload_col(source)
         if getattr(source, "value", source) == FeatureSource.INTERACTION.value:
             present = inter_columns(self.config) or {}
+            if self.time_field not in (None, "timestamp", *present):  # which need not be there
+                raise UsageError(
+                    f"TIME_FIELD is '{self.time_field}', but the data set '{self.dataset_name}' has the columns "
+                    f"{', '.join(present)}{ending(self.time_field, present)}"
+                )
             needed = {self.uid_field, self.iid_field, self.time_field, *self.signed.sign.columns} & present.keys()
             load = load if load is None else load | needed
             unload = unload - needed if unload else unload

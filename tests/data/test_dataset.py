@@ -566,6 +566,7 @@ def test_signs_may_be_ignored_and_candidates_sampled(signed: str, signed_rows: l
         (RATED, [(1, 1, 3, 1)], {"sign_rule": {**RULE, "like": "ratng >= 4"}}, "did you mean 'rating'"),
         (RATED, [(1, 1, 3, 1)], {"sign_rule": "rating >= 4"}, "A sign rule is a mapping"),
         (RATED, [(1, 1, 3, 1)], {"SIGN_FIELD": "signs"}, "SIGN_FIELD is 'signs'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"TIME_FIELD": "timestmp"}, "TIME_FIELD is 'timestmp'.*did you mean 'timestamp'"),
         ([*COLUMNS[:2], " Sign:float"], [(1, 1, -1)], {}, "a column ' Sign', and the sign is looked for under 'sign'"),
         (COLUMNS, [(1, 1, 1, 1)], {"eval_args": {"mode": None}}, "eval_args.mode is None"),
         (COLUMNS, [(1, 1, 1, 1)], {"duplicate_pairs": "latest"}, "did you mean 'last'"),

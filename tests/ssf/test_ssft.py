@@ -112,7 +112,7 @@ def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(prepare: 
 def test_without_times_it_is_ssf(prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     settings = {key: FIXED[key] for key in ("auto", "rank", "cutoff", "dislike_aversion")}
     settings |= {"popularity_floor": 0.3, "dislike_strength": 0.0}  # which dislikes are new, times tell
-    untimed = {"load_col": {"inter": ["user_id", "item_id", "sign"]}, "TIME_FIELD": "nothing"}
+    untimed = {"load_col": {"inter": ["user_id", "item_id", "sign"]}, "TIME_FIELD": None}
     caplog.set_level(logging.WARNING)
     (model, *_), (plain, *_) = prepare_model("SSFT", **settings, **untimed), prepare_model("SSF", **settings)
     model.fit()
@@ -126,7 +126,7 @@ def test_without_times_it_is_ssf(prepare_model: Callable[..., Any], caplog: pyte
 
 
 def test_without_times_a_choice_is_that_of_ssf(prepare_model: Callable[..., Any]) -> None:
-    untimed = {"load_col": {"inter": ["user_id", "item_id", "sign"]}, "TIME_FIELD": "nothing", "rank": 12}
+    untimed = {"load_col": {"inter": ["user_id", "item_id", "sign"]}, "TIME_FIELD": None, "rank": 12}
     chosen = []
     for name in ("SSF", "SSFT"):
         model, config, parts = prepare_model(name, **untimed)
