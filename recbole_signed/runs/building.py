@@ -10,7 +10,7 @@ from typing import Any
 from recbole_signed.data.settings import ITEMS, USERS, split_group
 from recbole_signed.runs.metric_columns import BEST, COST_COLUMNS, MEGABYTE, Column, metric_column, smaller_is_better
 from recbole_signed.runs.provenance import different, machine_text, versions_text
-from recbole_signed.runs.rows import RunRow
+from recbole_signed.runs.rows import HIDING, RunRow
 from recbole_signed.runs.tuned import budgets_text
 from recbole_signed.table import Cell, Header, Line, Mark, Section, Table
 
@@ -45,13 +45,16 @@ def places_of(rows: Iterable[tuple[str, str, RunRow]]) -> Places:
 
 def _section(name: str, lines: Mapping[str, Sequence[RunRow]], columns: Sequence[Column], n_metrics: int) -> Section:
     whole = {label: rows for label, rows in lines.items() if all(row.ok for row in rows)}
-    trained = {label for label, rows in lines.items() if not was_cut_short(rows)}  # no others have a claim on quality
+    rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
+    alike = len({row.ground for row in rows_of_all}) < 2
+    # no others have a claim on quality
+    trained = {label for label, rows in lines.items() if alike and not was_cut_short(rows)}
     cells = [_cells(column, whole, trained if n < n_metrics else whole) for n, column in enumerate(columns)]
     made = tuple(_line(label, rows, cells) for label, rows in lines.items())
-    rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
     print_ = [
         _small_print(rows_of_all),
-        "no sign: every row of the data counts as a like" if any(row.signed is False for row in rows_of_all) else "",
+        "" if alike else "rows differ in what is held out, hidden or counted, so that none is marked as best",
+        _unsigned(whole),
         without_best_epoch(lines),
         _tuning(lines),
         settings_ranked(lines),
@@ -63,6 +66,12 @@ def _section(name: str, lines: Mapping[str, Sequence[RunRow]], columns: Sequence
         group_shares(rows_of_all),
     ]
     return Section(name, made, "; ".join(filter(None, print_)))
+
+
+def _unsigned(lines: Mapping[str, Sequence[RunRow]]) -> str:
+    found = [label for label, rows in lines.items() if any(row.signed is False for row in rows)]
+    named = f" ({', '.join(found)})" if len(found) < len(lines) else ""
+    return f"no sign: every row of the data counts as a like{named}" if found else ""
 
 
 def _tested_users(rows: Sequence[RunRow]) -> str:
@@ -148,6 +157,7 @@ def _small_print(rows: Sequence[RunRow]) -> str:
         ("split", different(describe_split(row.split) for row in rows)),
         ("protocol", different(row.protocol for row in rows)),
         ("evaluated users", different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings)),
+        *((name, different(str(row.settings[name]) for row in rows if name in row.settings)) for name in HIDING),
         (
             "best epoch by validation",
             different(metric_column(each).header for row in rows if (each := row.valid_metric)),

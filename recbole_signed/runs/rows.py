@@ -20,6 +20,8 @@ from recbole_signed.runs.provenance import digest
 
 _logger = logging.getLogger(__name__)
 OK, FAILED = "ok", "failed"
+HIDING = "mask_seen", "sign_rule", "duplicate_pairs", "val_interval"  # settings: what is hidden, what is a like
+USERS = "eval_users", "dislike_split", "user_inter_num_interval", "item_inter_num_interval"  # whose likes are held out
 NO_VALUES = ""  # stands for a file of values per user where no metric of a run is a mean over users, each ranked once
 _ID_DIGITS = 12
 Key = tuple[str, str, int, "str | None", "str | None"]
@@ -81,6 +83,12 @@ class RunRow:
     def ok(self) -> bool:
         """Whether the run came to its end."""
         return self.status == OK
+
+    @property
+    def ground(self) -> str:
+        """What is held out, hidden and counted: figures of rows that differ in it can't be compared."""
+        counted = {name: self.settings[name] for name in (*HIDING, *USERS) if name in self.settings}
+        return json.dumps([self.split, self.protocol, counted], sort_keys=True, default=str)
 
     @property
     def n_ranked(self) -> int | None:

@@ -24,7 +24,7 @@ from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import TableSpec
 from recbole_signed.runs.table_file import rows_file_of
-from recbole_signed.runs.user_values import SectionValues, best_of, is_there, read_section
+from recbole_signed.runs.user_values import SectionValues, best_of, grounds_of, is_there, read_section
 from recbole_signed.table import Line, Section, Table
 
 
@@ -204,7 +204,12 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
         section: {label: [row.per_user_sha256 for row in rows] for label, rows in labels.items()}
         for section, labels in places.items()
     }
-    return digest({"alpha": ALPHA, "columns": list(columns), "values": values})
+    apart = {
+        section: {label: sorted(found) for label, found in grounds.items()}
+        for section, labels in places.items()
+        if len(set((grounds := grounds_of(labels)).values())) > 1
+    }
+    return digest({"alpha": ALPHA, "columns": list(columns), "values": values} | ({"apart": apart} if apart else {}))
 
 
 def find_marks(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,11 @@ def drawn_by_seed(rows: Iterable[RunRow]) -> bool:
     return any(isinstance(row.split, dict) and draws(row.split) for row in rows)
 
 
+def grounds_of(rows: Mapping[str, Iterable[RunRow]]) -> dict[str, frozenset[str]]:
+    """Return what the figures of each label rest on."""
+    return {label: frozenset(row.ground for row in of_label) for label, of_label in rows.items()}
+
+
 @dataclass(frozen=True)
 class SectionValues:
     """The values per user of all models on one data set of a table."""
@@ -95,6 +100,7 @@ class SectionValues:
     drawn_by_seed: bool  # whether the split is random: then equal users of different seeds have different test items
     pooled: bool = False  # whether the keys of `runs` are numbers of splits, see `pooled_sections`, and not seeds
     users: tuple[str, ...] = ()  # their tokens, in the order of the rows
+    grounds: Mapping[str, frozenset[str]] = field(default_factory=dict)  # label -> what its figures rest on
 
     def means(self, number: int) -> dict[str, float]:
         """Return each model's value of a metric as its table has it; without those of which a run has none."""
@@ -106,7 +112,9 @@ class SectionValues:
         }
 
     def seeds_of(self, label: str, other: str) -> tuple[list[int], list[int]]:
-        """Return the seeds by which two models can be compared."""
+        """Return the seeds by which two models can be compared: none if their figures rest on different things."""
+        if self.grounds.get(label) != self.grounds.get(other):
+            return [], []
         return comparable_seeds(self.runs[label], self.runs[other], self.drawn_by_seed)
 
     def pair(self, label: str, other: str) -> tuple[FloatArray, FloatArray]:
@@ -155,7 +163,8 @@ def read_section(
         table = aligned.with_columns(missing).select(pl.col(list(metrics)).cast(pl.Float64).fill_null(np.nan))
         runs[label][seed] = np.ascontiguousarray(table.to_numpy(), dtype=np.float64)
     drawn = drawn_by_seed(row for of_label in rows.values() for row in of_label)
-    return SectionValues(section, users.height, tuple(metrics), runs, drawn, users=tuple(users[USER].to_list()))
+    tokens = tuple(users[USER].to_list())
+    return SectionValues(section, users.height, tuple(metrics), runs, drawn, False, tokens, grounds_of(rows))
 
 
 def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValues:
@@ -176,7 +185,8 @@ def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValu
                 values = np.full((len(users), len(section.metrics)), np.nan)
                 values[rows] = found
                 runs.setdefault(label, {})[numbers.setdefault((position, seed), len(numbers) + 1)] = values
-    return SectionValues(name, len(users), sections[0].metrics, runs, True, True, tuple(users))
+    grounds = {label: frozenset().union(*(each.grounds.get(label, ()) for each in sections)) for label in runs}
+    return SectionValues(name, len(users), sections[0].metrics, runs, True, True, tuple(users), grounds)
 
 
 def best_of(means: Mapping[str, float], metric: str) -> str | None:

@@ -266,6 +266,29 @@ def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish)
     assert "n/a" in to_text(pairwise_table(found))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": "published"},
+        {"split": {"split": {"RS": [8, 1, 1]}, "order": "TO"}},
+        {"settings": {"mask_seen": False}},
+        {"settings": {"sign_rule": "rating >= 3"}},
+    ],
+)
+def test_rows_of_other_users_items_or_masks_are_neither_compared_nor_marked(
+    finish: Finish, change: dict[str, Any]
+) -> None:
+    table = finish()
+    rewrite(table, lambda row: replace(row, **change) if row.label == "SSF" else row)
+    found = significance(table, resamples=50, against="EASE")
+    assert by_pair(found)["recall@5", "SSF"]["tests"]["t"]["p_better"] is None
+    assert by_pair(found)["recall@5", "Pop"]["tests"]["t"]["p_better"] < 0.05
+    assert "EASE and SSF differ in what is held out, hidden or counted" in " ".join(found["notes"])
+    (section,) = compare(table).table.sections
+    assert "rows differ in what is held out, hidden or counted, so that none is marked" in section.small_print
+    assert not any(cell.mark for line in section.lines for cell in line.cells[:2])
+
+
 @pytest.mark.parametrize(("label", "seed", "other"), [("EASE", 1, "Pop"), ("Pop", 2, "EASE")])
 def test_a_failed_run_is_left_out(finish: Finish, label: str, seed: int, other: str) -> None:
     """Also one of two seeds."""

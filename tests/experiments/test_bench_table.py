@@ -89,6 +89,13 @@ def test_splits_and_small_print_in_words() -> None:
     told = "no sign: every row of the data counts as a like"
     assert told not in table.sections[0].small_print
     assert told in table_of(*rows, replace(rows[1], signed=False)).sections[0].small_print
+    told += " (B)"
+    assert told in table_of(*rows, replace(row("B", 1, 0.5), signed=False)).sections[0].small_print
+    hidden = {"mask_seen": False, "duplicate_pairs": "first"}
+    assert (
+        "; mask_seen False; duplicate_pairs first; best"
+        in table_of(*(replace(each, settings=hidden) for each in rows)).sections[0].small_print
+    )
     assert table.notes[0] == "Mind the gap."
     assert "Machine: A, 2 cores, 1 thread per run | B, 4 cores, 1 thread per run." in table.notes
     assert any("seeds 1, 2" in note for note in table.notes)

@@ -98,11 +98,18 @@ class SplitPool:
         """Say over which seeds a user's values were averaged, and which models have nothing to be paired by."""
         notes = []
         used: dict[str, list[int]] = {}
+        grounds = user_values.grounds_of({label: self.rows(label) for label in self.labels})
         drawn = self.pooled or user_values.drawn_by_seed(row for label in self.labels for row in self.rows(label))
         for other in self.labels:
             if other == model:
                 continue
             mine, theirs = user_values.comparable_seeds(self._seeds(model), self._seeds(other), drawn)
+            if grounds[model] != grounds[other]:
+                notes.append(
+                    f"{self.name}: {model} and {other} differ in what is held out, hidden or counted, and are not "
+                    "compared."
+                )
+                continue
             if not mine:
                 notes.append(
                     f"{self.name}: {model} and {other} have no {'split' if self.pooled else 'seed'} in common, "

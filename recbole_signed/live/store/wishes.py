@@ -117,7 +117,9 @@ class Wishes:
 
     def of(self, user: int, now: int) -> list[Wish]:
         """Return what a user asks for that was neither taken back nor has ended, the newest first."""
-        found = [each for each in self._of.get(user, {}).values() if each.sign and (each.until is None or each.until > now)]
+        found = [
+            each for each in self._of.get(user, {}).values() if each.sign and (each.until is None or each.until > now)
+        ]
         return sorted(found, key=lambda each: (-each.timestamp, each.item, each.feature, each.value))
 
     def rows(self) -> list[tuple[Any, ...]]:
