@@ -60,8 +60,8 @@ class Wishes:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
         self._of: dict[int, dict[tuple[int, str, str], Wish]] = {}
-        self._seq = 0
-        self._read()
+        if self._exists():
+            self._read("TRUE")
 
     def add(self, new: EventBatch, logged: LogBatch, seq_of: Callable[[str], int]) -> None:
         """Keep what new events ask for, in their transaction; an undo by event takes back nothing newer."""
@@ -93,23 +93,24 @@ class Wishes:
         """Take in what the events of a batch have changed, and let go of forgotten users."""
         for user in forgotten:
             self._of.pop(int(user), None)
-        if np.isin(logged.type, _KINDS).any():
-            self._read()
+        asking = np.unique(logged.user[np.isin(logged.type, _KINDS)]).tolist()
+        if asking and self._exists():  # the key begins with the user
+            self._read("user IN (SELECT value FROM json_each(?)) AND seq >= ?", json.dumps(asking), logged.first_seq)
 
     def _exists(self) -> bool:
         query = "SELECT 1 FROM sqlite_master WHERE name = 'wishes'"
         return self._connection.execute(query).fetchone() is not None
 
-    def _read(self) -> None:
-        if not self._exists():
-            return
-        query = f"SELECT {_COLUMNS}, checksum FROM wishes WHERE seq > ? ORDER BY seq"
-        for *row, checksum in self._connection.execute(query, (self._seq,)).fetchall():
+    def _read(self, which: str, *values: Any) -> None:
+        found: dict[int, dict[tuple[int, str, str], Wish]] = {}
+        query = f"SELECT {_COLUMNS}, checksum FROM wishes WHERE {which}"
+        for *row, checksum in self._connection.execute(query, values):
             if checksum != text_sum(tuple(row)):
                 raise damaged(self._path, "what a user asked for is not what was written")
-            user, *wish, self._seq = row
-            # another thread may be reading those of the user: they are replaced as a whole
-            self._of[user] = {**self._of.get(user, {}), tuple(wish[:3]): Wish(*wish)}
+            user, *wish, _ = row
+            found.setdefault(user, {})[tuple(wish[:3])] = Wish(*wish)
+        for user, own in found.items():  # another thread may be reading those of the user: replaced as a whole
+            self._of[user] = {**self._of.get(user, {}), **own}
 
     def newest(self, user: int) -> int:
         """Return the newest time stamp of what a user asked for or took back; -1 for nothing."""
