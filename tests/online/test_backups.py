@@ -113,6 +113,7 @@ def test_another_state_in_the_place_of_a_backup_keeps_its_users(recommender: Onl
         copy = OnlineRecommender.open(tmp_path / f"{name} copy")
         copy.update([event(1, "stays", "i1", "like")])
         if name == "other":
+            shutil.rmtree(tmp_path / "other")
             copy.back_up(tmp_path / "other")  # a backup, but of the copy
         copy.close()
     shutil.rmtree(tmp_path / "moved")
@@ -324,6 +325,26 @@ def test_a_restored_state_forgets_in_all_backups_of_the_one_before(opens: Opens,
         assert b"leaves-for-ever" not in content(tmp_path / name)
 
 
+def test_a_restored_copy_leaves_the_backup_of_the_state_that_goes_on(opens: Opens, tmp_path: Path) -> None:
+    recommender = opens()
+    recommender.update([event(1, "stays", "i1", "like")])
+    recommender.back_up(tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "staging")
+    staging = OnlineRecommender.open(tmp_path / "staging")
+    check_refused(f"is the backup of {tmp_path / 'state'}, which is still there", staging.back_up, tmp_path / "backup")
+    staging.forget("stays")
+    staging.close()
+    assert b"stays" in content(tmp_path / "backup")
+    assert b"stays" not in content(tmp_path / "staging")
+    recommender.back_up(tmp_path / "backup")
+    recommender.close()
+    shutil.rmtree(tmp_path / "state")
+    staging = OnlineRecommender.open(tmp_path / "staging")
+    staging.back_up(tmp_path / "backup")  # nobody else makes it now
+    staging.close()
+    assert b"stays" not in content(tmp_path / "backup")
+
+
 @pytest.mark.parametrize("line", [b'{"path": 5}', b"[1]", b"nonsense", b"[" * 100_000, b'{"path": "/tmp", "sum": 1}'])
 def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(
     recommender: OnlineRecommender, tmp_path: Path, line: bytes
@@ -399,11 +420,12 @@ def test_the_commands(recommender: OnlineRecommender, tmp_path: Path) -> None:
         check_refused(message, run, *words)
     for link, place in (("disk", tmp_path), ("link", tmp_path / "backup")):  # one folder under several names
         (tmp_path / link).symlink_to(place)
-    before = (tmp_path / "backup").stat().st_ino
+    before = (tmp_path / "backup" / "BACKUP").stat().st_mtime_ns
     for target in (tmp_path / "disk" / "backup", tmp_path / "link"):
-        assert [run("backup", tmp_path / name, target)[0] for name in ("state", "again")] == [0, 0]
+        assert run("backup", tmp_path / "state", target)[0] == 0
+        check_refused("is the backup of", run, "backup", tmp_path / "again", target)
     assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "backup").stat().st_ino != before
+    assert (tmp_path / "backup" / "BACKUP").stat().st_mtime_ns > before
 
 
 def spoil(folder: Path) -> None:

@@ -99,8 +99,19 @@ def refuse_target(directory: Path, target: Path) -> None:
         # a state that was begun again, or another one, would take the place of the only copy
         if target.resolve() not in [each.path.resolve() for each in noted(directory)]:
             raise UsageError(f"{target} is a backup of another state; name another folder, or move that one away.")
+        if other := other_maker(target, directory):  # from which this one was restored
+            raise UsageError(f"{target} is the backup of {other}, which is still there; name another folder.")
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is there and is not a backup; name a folder that is not there yet.")
+
+
+def other_maker(backup: Path, directory: Path) -> Path | None:
+    """Return the state that a backup was made of, if it is there and is not ``directory``, such as a copy of it."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        made_of = Path(BackupInfo(**parse_json((backup / BACKUP).read_bytes())).directory)
+        if made_of.resolve() != directory.resolve() and (made_of / LOG).exists():
+            return made_of
+    return None
 
 
 @contextlib.contextmanager

@@ -21,7 +21,16 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import DamagedError
-from recbole_signed.live.store.backup import BACKUPS, NotedBackup, alone, clear_leftovers, leftovers, note, noted
+from recbole_signed.live.store.backup import (
+    BACKUPS,
+    NotedBackup,
+    alone,
+    clear_leftovers,
+    leftovers,
+    note,
+    noted,
+    other_maker,
+)
 from recbole_signed.live.store.database import explained, transaction, write_small_sum
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
@@ -221,6 +230,9 @@ class Erasure:
             _logger.warning("The backup %s is gone; where it was moved to, it still holds forgotten users.", path)
             if not backup.missed:
                 note(directory, replace(backup, missed=True))
+            return
+        if other := other_maker(path, directory):
+            _logger.warning("The backup %s is that of %s, and still holds the forgotten users.", path, other)
             return
         if not backup.missed and self._backups_done.get(path, -1) >= newest:
             return
