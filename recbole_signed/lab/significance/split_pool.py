@@ -103,13 +103,13 @@ class SplitPool:
         for other in self.labels:
             if other == model:
                 continue
-            mine, theirs = user_values.comparable_seeds(self._seeds(model), self._seeds(other), drawn)
             if grounds[model] != grounds[other]:
                 notes.append(
                     f"{self.name}: {model} and {other} differ in what is held out, hidden or counted, and are not "
                     "compared."
                 )
                 continue
+            mine, theirs = user_values.comparable_seeds(self._seeds(model), self._seeds(other), drawn)
             if not mine:
                 notes.append(
                     f"{self.name}: {model} and {other} have no {'split' if self.pooled else 'seed'} in common, "

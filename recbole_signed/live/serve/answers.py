@@ -155,23 +155,21 @@ class Answers:
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
 
-            def rank(of: Assignment | None, policy: Policy, most: int, new_items: bool = True) -> tuple[Any, Any]:
+            def rank(of: Assignment, policy: Policy, most: int) -> tuple[Any, Any]:
                 theirs = [replace(each, settings=policy) if each is of else each for each in assignments]
-                changed = self.learner_for(learner, theirs, parameters)
-                return self.rank(changed, state, number, most, filters, theirs, new_items=new_items)
+                other = self.learner_for(learner, theirs, parameters)
+                return self.rank(other, state, number, most, filters, theirs, new_items=mixed is not None)
 
             if mixed is None:
+                own = self.learner_for(learner, assignments, parameters)
                 exploring = next((each for each in assignments if each.settings.explore), None)
-                if exploring is None:
-                    best = rank(None, Policy(), k)
-                else:  # new items come into what is drawn of, not into the draw
-                    items, values = rank(None, Policy(), max(k, CANDIDATES), new_items=False)
-                    if len(items):
-                        explored = partial(rank, exploring, new_items=False)
-                        order, draws = self._explored(exploring, explored, items, values, request)
-                        items, values = items[order][:k], values[order][:k]
-                    changed = self.learner_for(learner, assignments, parameters)
-                    best = self._with_new_items(changed, state, number, filters, (items, values), k, assignments)
+                most = k if exploring is None else max(k, CANDIDATES)
+                items, values = self.rank(own, state, number, most, filters, assignments, new_items=False)
+                if exploring is not None and len(items):
+                    order, draws = self._explored(exploring, partial(rank, exploring), items, values, request)
+                    items, values = items[order][:k], values[order][:k]
+                # after the draw, in which they have no part
+                best = self._with_new_items(own, state, number, filters, (items, values), k, assignments)
                 found, teams = self._named(state.items, *best), None
             else:
                 found, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
