@@ -19,10 +19,14 @@ from recbole_signed.data.item_lists import ItemLists, users_at_a_time
 from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
 from recbole_signed.data.sequential import SignedSequentialDataset
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import hashes
 
 
 class SignedEvalBatch(Interaction):
-    """A batch of users to be ranked, with their held-out dislikes as row ``dislike_u`` and item ``dislike_i``."""
+    """A batch of users to be ranked, with their held-out dislikes as row ``dislike_u`` and item ``dislike_i``.
+
+    ``item_keys``, int64 ``[n_items]``, decide between items with equal scores: the smaller key comes first.
+    """
 
     def __init__(
         self,
@@ -30,11 +34,13 @@ class SignedEvalBatch(Interaction):
         dislike_u: torch.Tensor,
         dislike_i: torch.Tensor,
         like_count: torch.Tensor,
+        item_keys: torch.Tensor,
     ) -> None:
         super().__init__(interaction)
         self.dislike_u = dislike_u
         self.dislike_i = dislike_i
         self.like_count = like_count
+        self.item_keys = item_keys
 
 
 class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
@@ -52,6 +58,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
         self._dislikes = ItemLists.from_pairs(disliking, disliked, n_users, n_items)
         self._like_count = np.bincount(users, minlength=n_users)
         self._history = _without(dataset.history, self._likes, n_items, dataset.signed.mask_repeats)
+        self._item_keys = _item_keys(dataset)
         self.users: npt.NDArray[np.int64] = drawn_users(np.flatnonzero(self._like_count), config["eval_users"], dataset)
         self.user_df = dataset.join(Interaction({self.uid_field: torch.from_numpy(self.users)}))
         self.sample_size = len(self.users)
@@ -83,6 +90,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
             dislike_u,
             dislike_i,
             torch.from_numpy(self._like_count[users]),
+            self._item_keys,
         )
         return batch, _tensors(self._history.select(users)), like_u, like_i
 
@@ -98,6 +106,10 @@ def drawn_users(users: npt.NDArray[np.int64], wanted: Any, dataset: Any) -> npt.
     names = dataset.field2id_token[dataset.uid_field][users]
     keys = [hashlib.blake2b(str(name).encode(), digest_size=8, key=b"eval_users").digest() for name in names]
     return users[np.sort(np.argsort(np.array(keys), kind="stable")[:wanted])]
+
+
+def _item_keys(dataset: Any) -> torch.Tensor:
+    return torch.from_numpy(hashes(dataset.field2id_token[dataset.iid_field]))
 
 
 class _Histories:
@@ -138,6 +150,7 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
         users = dataset.inter_feat[dataset.uid_field].numpy()
         self._dislikes = ItemLists.from_pairs(*dataset._pairs(dataset.neg_feat), dataset.user_num, dataset.item_num)
         self._history, self._mask_repeats = dataset.history, dataset.signed.mask_repeats
+        self._item_keys = _item_keys(dataset)
         self.rows = np.flatnonzero(np.isin(users, drawn_users(np.unique(users), config["eval_users"], dataset)))
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
@@ -157,7 +170,7 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
         rows, _, like_u, like_i = super().collate_fn(self.rows[np.asarray(index)])
         users = rows[self.uid_field]
         dislike_u, dislike_i = (torch.from_numpy(each) for each in self._dislikes.select(users.numpy()))
-        batch = SignedEvalBatch(rows.interaction, dislike_u, dislike_i, torch.ones_like(like_u))
+        batch = SignedEvalBatch(rows.interaction, dislike_u, dislike_i, torch.ones_like(like_u), self._item_keys)
         return batch, self.hidden(users, like_i), like_u, like_i
 
     def hidden(self, users: torch.Tensor, likes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -36,8 +36,7 @@ from recbole_signed.evaluation.metrics import (
     unsigned_error,
 )
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
-from recbole_signed.graph import LONG
-from recbole_signed.graph.top_scores import largest
+from recbole_signed.graph.top_scores import best_of_each
 
 _GATHERED = "_recbole_signed_gathered"
 _RANKED = "_recbole_signed_ranked"
@@ -45,7 +44,7 @@ _EDGE_GROUPS = "_recbole_signed_edge_groups"
 _COLD_ITEMS = "_recbole_signed_cold_items"
 _OF_LISTS = ("rec.items", "rec.topk")
 _OF_RECBOLE_ALONE = ("rec.meanrank", "rec.score", "data.label")
-_BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
+_BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count", "item_keys")
 
 
 def install(collector_module: ModuleType) -> None:
@@ -66,6 +65,7 @@ class _Batch:
     dislike_u: torch.Tensor
     dislike_i: torch.Tensor
     like_count: torch.Tensor  # `[n_rows]`
+    item_keys: torch.Tensor  # `[n_items]`
 
     @cached_property
     def likes(self) -> torch.Tensor:
@@ -93,7 +93,21 @@ class _Batch:
             new_row[self.dislike_u[kept]],
             self.dislike_i[kept],
             self.like_count[rows],
+            self.item_keys,
         )
+
+    def best(self, k: int, among: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each user's best items ``[n_rows, <= k]``, ``among`` some or all, and which of them are not masked.
+
+        The order of equal scores follows the ids of the items alone: neither ``k`` nor the order of a file changes it.
+        """
+        device = self.scores.device
+        if among is None:
+            values, items = best_of_each(self.scores, k, self.item_keys.to(device))
+        else:
+            values, places = best_of_each(self.scores[:, among.to(device)], k, self.item_keys[among].to(device))
+            items = among.to(device)[places]
+        return items, ~torch.isneginf(values)
 
 
 def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
@@ -110,7 +124,14 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         wrapped(*args, **kwargs)
         return
     batch = _Batch(
-        scores, interaction, like_u, like_i, interaction.dislike_u, interaction.dislike_i, interaction.like_count
+        scores,
+        interaction,
+        like_u,
+        like_i,
+        interaction.dislike_u,
+        interaction.dislike_i,
+        interaction.like_count,
+        interaction.item_keys,
     ).with_likes()
     # joined at the end: at every batch it would be quadratic
     gathered: dict[str, list[torch.Tensor]] = instance.__dict__.setdefault(_GATHERED, defaultdict(list))
@@ -118,8 +139,7 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         return  # RecBole can't take an empty batch
     instance.__dict__[_RANKED] = True
     if ranks:
-        values, items = largest(batch.scores, max(instance.topk), LONG)
-        shown = ~torch.isneginf(values)  # by rank: which of equal items stand there makes no difference
+        items, shown = batch.best(max(instance.topk))
         liked = _hits(batch, items, batch.likes) * shown
     if any(instance.register.need(name) for name in _OF_RECBOLE_ALONE):
         wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)
@@ -171,12 +191,9 @@ def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
     if cold is None:
         raise group_metrics.no_training_edges(collector, group_metrics.COLD_METRICS)
     n_rows, n_items = batch.scores.shape
-    # in random order: among equal scores those come first that stand first, and RecBole numbers items as they appear
-    order = torch.randperm(n_items, generator=torch.Generator().manual_seed(0))
-    open_, k = order[cold[order]], max(collector.topk)
-    scores = batch.scores[:, open_.to(batch.scores.device)]
-    best = torch.topk(scores, min(k, len(open_)), dim=-1)
-    hits = _hits(batch, open_[best.indices.cpu()], batch.likes) * (best.values.cpu() > -torch.inf)
+    k = max(collector.topk)
+    items, shown = batch.best(k, cold.nonzero().squeeze(1))
+    hits = (_hits(batch, items, batch.likes) * shown).cpu()
     hits = torch.nn.functional.pad(hits, (0, k - hits.shape[1]))
     liked = batch.likes[cold[batch.likes.cpu() % n_items]]
     return _with_counts(hits, torch.bincount(liked // n_items, minlength=n_rows))

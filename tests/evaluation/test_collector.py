@@ -65,7 +65,7 @@ class Data:
         count = torch.where(count > 0, count + self.extra[rows], 0)
         dislikes = pairs([self.dislikes[u] for u in rows])
         scores, _, like_u, like_i = self.plain(rows)
-        return scores, SignedBatch(torch.tensor(rows), dislikes, count), like_u, like_i
+        return scores, SignedBatch(torch.tensor(rows), dislikes, count, scores.shape[1]), like_u, like_i
 
     def plain(self, rows: list[int]) -> tuple[torch.Tensor, Interaction, torch.Tensor, torch.Tensor]:
         like_u, like_i = pairs([self.likes[u] for u in rows])
@@ -166,7 +166,7 @@ def test_batch_size_does_not_matter(signed: ModuleType, size: int) -> None:
 def test_verdicts_by_hand_and_repeated_likes(signed: ModuleType) -> None:
     scores = torch.tensor([[-math.inf, 5.0, 4.0, 3.0, 2.0, -math.inf], [-math.inf, 1.0, 2.0, 3.0, 4.0, 5.0]])
     likes, dislikes = torch.tensor([[0, 0, 1], [1, 4, 3]]), torch.tensor([[0, 0, 0], [2, 4, 5]])
-    batch = SignedBatch(torch.tensor([7, 9]), dislikes, torch.tensor([3, 1]))
+    batch = SignedBatch(torch.tensor([7, 9]), dislikes, torch.tensor([3, 1]), 6)
     collector = signed.Collector(config(["DislikeRecall"], topk=[5]))
     collector.eval_batch_collect(scores, batch, *likes)
     assert collector.get_data_struct()[VERDICTS].tolist() == [[1, 2, 0, 3, 0, 3, 3], [0, 0, 1, 0, 0, 1, 0]]
@@ -228,18 +228,25 @@ def test_lists_are_joined_only_once(stock: ModuleType, signed: ModuleType, monke
     assert torch.equal(found["rec.topk"][:, -1], wanted["rec.topk"][:, -1].int())
 
 
-def test_equal_scores_of_large_catalogues_have_one_order(signed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_items", [40, 20_000])
+def test_equal_scores_stand_in_the_order_of_keys_whatever_k_is(signed: ModuleType, n_items: int) -> None:
     """RecBole makes lists of its own for GAUC, in which other ones of the equal scores come first."""
-    monkeypatch.setattr(our_collector, "LONG", 0)
-    scores = torch.randint(0, 5, (20, 3000), generator=torch.Generator().manual_seed(0)).float()
-    best = torch.topk(scores, 10, dim=-1).indices
-    likes, dislikes = (pairs(best[:, places].tolist()) for places in (slice(0, 3), slice(3, 6)))
-    batch = SignedBatch(torch.arange(20), dislikes, torch.full((20,), 3))
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 5, (20, n_items), generator=generator).float()
+    keys = torch.randperm(n_items, generator=generator)
+    best = [sorted(range(n_items), key=lambda item: (-row[item], keys[item]))[:10] for row in scores]
+    likes, dislikes = pairs([row[:3] for row in best]), pairs([row[3:6] for row in best])
+    batch = SignedBatch(torch.arange(20), dislikes, torch.full((20,), 3), n_items)
+    batch.item_keys = keys
     asked = ["Recall", "DislikeRecall", "ShannonEntropy"]
-    alone, beside = (run(signed, [(scores, batch, *likes)], metrics) for metrics in (asked, ["GAUC", *asked]))
-    for name in (VERDICTS, "rec.topk", "rec.items"):
-        assert torch.equal(alone[name], beside[name])
-    assert (beside["rec.topk"][:, :10] == (beside[VERDICTS][:, :10] & 1)).all()
+    for metrics in (asked, ["GAUC", *asked]):
+        struct = run(signed, [(scores, batch, *likes)], metrics)
+        assert struct["rec.items"].tolist() == best
+        assert struct["rec.topk"][:, :10].tolist() == struct[VERDICTS][:, :10].eq(1).int().tolist()
+        assert struct[VERDICTS][0, :10].tolist() == [1] * 3 + [2] * 3 + [0] * 4
+    collector = signed.Collector(config(asked, topk=[3]))
+    collector.eval_batch_collect(scores, batch, *likes)
+    assert collector.get_data_struct()["rec.items"].tolist() == [row[:3] for row in best]
 
 
 # ---- unsigned runs, errors ----

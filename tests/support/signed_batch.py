@@ -14,10 +14,11 @@ from recbole.data.interaction import Interaction
 class SignedBatch(Interaction):
     """Stands in for the batch of the signed evaluation data loader."""
 
-    def __init__(self, users: torch.Tensor, dislikes: torch.Tensor, like_count: torch.Tensor) -> None:
+    def __init__(self, users: torch.Tensor, dislikes: torch.Tensor, like_count: torch.Tensor, n_items: int) -> None:
         super().__init__({"user_id": users})
         self.dislike_u, self.dislike_i = dislikes
         self.like_count = like_count
+        self.item_keys = torch.arange(n_items)
 
 
 def pairs(lists: list[list[int]]) -> torch.Tensor:
@@ -39,7 +40,7 @@ class Case:
         for users in torch.arange(len(self.scores)).split(size):
             like_u, like_i = pairs([sorted(set(self.likes[u])) for u in users])
             count = torch.tensor([len(self.likes[u]) for u in users])
-            batch = SignedBatch(users, pairs([self.dislikes[u] for u in users]), count)
+            batch = SignedBatch(users, pairs([self.dislikes[u] for u in users]), count, self.scores.shape[1])
             yield self.scores[users].clone(), batch, like_u, like_i
 
 
