@@ -53,6 +53,7 @@ def make(**changes: Any) -> dict[str, Any]:
     [
         (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5}}), "set 'explore' of a variant"),
         (make(interleave=True), "explores or interleaves, not both"),
+        (make(interleave=True, variants={"a": {"share": 0.5}, "b": {"share": 0.5, "new_slots": 2}}), "new_slots of a"),
         (make(policies={"draws": {}}), "is a variant and a policy"),
         (make(policies={"x": {"model": "random"}}), "'policies.x.model' has no 'random'"),
     ],
@@ -127,9 +128,16 @@ def test_the_last_places_are_kept_for_new_items_and_measured(serve: Make) -> Non
 
 
 @pytest.mark.parametrize("k", [5, 20, 25])
-def test_a_drawn_list_has_its_places_for_new_items(k: int, serve: Make) -> None:
-    variants = {"draws": {"share": 1 - 1e-9, "explore": 0.5}, "none": {"share": 1e-9}}
-    client = serve(new_items={"slots": 3, "verdicts": 5}, experiments=experiments_of(first={"variants": variants}))
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        {"variants": {"draws": {"share": 1 - 1e-9, "explore": 0.5}, "none": {"share": 1e-9}}},
+        {"variants": {"model": {"share": 0.5}, "other": {"share": 0.5, "model": "popularity"}}, "interleave": True},
+    ],
+    ids=["drawn", "interleaved"],
+)
+def test_a_drawn_or_mixed_list_has_its_places_for_new_items(k: int, experiment: dict[str, Any], serve: Make) -> None:
+    client = serve(new_items={"slots": 3, "verdicts": 5}, experiments=experiments_of(first=experiment))
     rows = [{"user_id": str(user), "item_id": f"fresh{n}", "type": "like"} for user in (2, 3) for n in range(6)]
     client.post("/v1/events", json={"events": rows}).raise_for_status()
     engine: Any = client.engine  # type: ignore[attr-defined]
@@ -137,9 +145,13 @@ def test_a_drawn_list_has_its_places_for_new_items(k: int, serve: Make) -> None:
         few = np.flatnonzero(state.edges.item_likes + state.edges.item_dislikes < 5)
         new = set(state.items.tokens(few[few > 0].tolist()))
     for user in range(10, 30):
-        shown = [item for item, _ in engine.recommend(str(user), k, log=False).items]
+        listed = engine.recommend(str(user), k, log=False)
+        shown = [item for item, _ in listed.items]
         assert len(set(shown)) == k
         assert sum(item in new for item in shown) >= 3
+        if listed.teams:
+            assert set(listed.teams) == {"model", "other", None}
+            assert all(item in new for item, team in zip(shown, listed.teams, strict=True) if team is None)
 
 
 @pytest.mark.parametrize("young", [0.0, 0.5])

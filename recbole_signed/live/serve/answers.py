@@ -158,23 +158,24 @@ class Answers:
             def rank(of: Assignment, policy: Policy, most: int) -> tuple[Any, Any]:
                 theirs = [replace(each, settings=policy) if each is of else each for each in assignments]
                 other = self.learner_for(learner, theirs, parameters)
-                return self.rank(other, state, number, most, filters, theirs, new_items=mixed is not None)
+                return self.rank(other, state, number, most, filters, theirs, new_items=False)
 
+            own = self.learner_for(learner, [each for each in assignments if each is not mixed], parameters)
+            teams: dict[str | None, str] = {}
             if mixed is None:
-                own = self.learner_for(learner, assignments, parameters)
                 exploring = next((each for each in assignments if each.settings.explore), None)
                 most = k if exploring is None else max(k, CANDIDATES)
-                items, values = self.rank(own, state, number, most, filters, assignments, new_items=False)
-                if exploring is not None and len(items):
-                    order, draws = self._explored(exploring, partial(rank, exploring), items, values, request)
-                    items, values = items[order][:k], values[order][:k]
-                # after the draw, in which they have no part
-                best = self._with_new_items(own, state, number, filters, (items, values), k, assignments)
-                found, teams = self._named(state.items, *best), None
+                best = self.rank(own, state, number, most, filters, assignments, new_items=False)
+                if exploring is not None and len(best[0]):
+                    order, draws = self._explored(exploring, partial(rank, exploring), *best, request)
+                    best = best[0][order][:k], best[1][order][:k]
             else:
-                found, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
-            told = known or learner.knows(number)
-            answer = Ranked(found, self.seq, self.version, told, assignments, teams, request, draws)
+                best, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
+            # after the draw and the draft, in which they have no part
+            found = self._named(state.items, *self._with_new_items(own, state, number, filters, best, k, assignments))
+            by = [teams.get(item) for item, _ in found] if teams else None
+            known = known or learner.knows(number)
+            answer = Ranked(found, self.seq, self.version, known, assignments, by, request, draws)
         if log:
             self._keep(user, answer, mixed)
             self.telemetry.impressions.labels(answer.variant).inc(len(found))
@@ -188,9 +189,8 @@ class Answers:
 
     def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
         whole = [(each.experiment, each.variant, each.propensity) for each in answer.assignments if each is not mixed]
-        exposures = [whole]
-        if answer.teams is not None and mixed is not None:
-            exposures = [[(mixed.experiment, team, 0.5), *whole] for team in answer.teams]
+        own = [[(mixed.experiment, team, 0.5)] if mixed and team else [] for team in answer.teams or [None]]
+        exposures = [[*each, *whole] for each in own]
         items = [item for item, _ in answer.items]
         if self.impressions is not None and self.settings.impressions:
             shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.seq, answer.draws)
@@ -308,13 +308,13 @@ class Answers:
 
     def _interleaved(
         self, mixed: Assignment, rank: RankOfPolicy, state: Any, k: int, request: str
-    ) -> tuple[list[tuple[str, float]], list[str]]:
+    ) -> tuple[tuple[Any, Any], dict[str | None, str]]:
         variants = self.experiments[mixed.experiment].variants
-        lists = [dict(self._named(state.items, *rank(variant, k))) for variant in variants.values()]
-        drawn = np.random.default_rng(int(request, 16) % 2**63)
-        items, teams = team_draft([list(each) for each in lists], k, drawn)
-        picks = list(zip(items, teams, strict=True))
-        return [(item, lists[team][item]) for item, team in picks], [list(variants)[team] for team in teams]
+        items, values = zip(*(rank(variant, k) for variant in variants.values()), strict=True)
+        picks, teams = team_draft([each.tolist() for each in items], k, np.random.default_rng(int(request, 16) % 2**63))
+        scores = [values[team][items[team] == item] for item, team in zip(picks, teams, strict=True)]
+        by = dict(zip(state.items.tokens(picks), [list(variants)[team] for team in teams], strict=True))
+        return (np.array(picks, dtype=np.int64), np.concatenate([[], *scores])), by
 
     @staticmethod
     def _named(vocabulary: Any, ids: Any, values: Any) -> list[tuple[str, float]]:

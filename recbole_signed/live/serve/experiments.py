@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -27,6 +27,7 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _logger = logging.getLogger(__name__)
 SHARES = 1e-9  # what shares may differ by and be the same
 _BITS = 53
+T = TypeVar("T")
 
 
 _EXAMPLE: Any = {
@@ -90,6 +91,8 @@ class Experiment(Spec):
         explores = any(variant.explore for variant in self.variants.values())
         if self.interleave and explores:
             raise ValueError("an experiment explores or interleaves, not both")
+        if self.interleave and any(variant.new_slots for variant in self.variants.values()):
+            raise ValueError("new_slots of a variant would be mixed with the other's list; leave 'interleave' out")
         if self.policies and not explores:
             raise ValueError("policies are judged by what is drawn; set 'explore' of a variant to a number above 0")
         for name in self.policies:
@@ -257,11 +260,11 @@ def _uniform(salt: str, purpose: str, user: str) -> float:
     return (int.from_bytes(digest.digest(), "big") >> (64 - _BITS)) / (1 << _BITS)
 
 
-def team_draft(lists: Sequence[Sequence[str]], k: int, rng: np.random.Generator) -> tuple[list[str], list[int]]:
+def team_draft(lists: Sequence[Sequence[T]], k: int, rng: np.random.Generator) -> tuple[list[T], list[int]]:
     """Interleave rankings by team-draft (Radlinski et al., CIKM 2008): at most k items, and each one's ranking."""
-    items: list[str] = []
+    items: list[T] = []
     teams: list[int] = []
-    shown: set[str] = set()
+    shown: set[T] = set()
     queues = [iter(each) for each in lists]
     while len(items) < k:
         before = len(items)

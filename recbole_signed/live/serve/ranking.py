@@ -45,7 +45,7 @@ class Ranked:
     version: str
     known: bool | None  # whether something is known of the user; None of a list that is for nobody in particular
     assignments: Sequence[Assignment] = ()
-    teams: list[str] | None = None
+    teams: list[str | None] | None = None  # who picked each item of an interleaved list; None of a place for a new one
     request_id: str = ""
     draws: Sequence[tuple[str, str, float, float]] = ()  # see `traffic.Shown`
 
