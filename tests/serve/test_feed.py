@@ -295,3 +295,27 @@ def test_rows_that_are_refused_are_told_now_and_then(engine: Engine, caplog: pyt
     assert "an event of rows is refused: it is not later than the forgetting of its user" in caplog.text
     assert "an entry of rows is no event: 'play' is not a type of event" in caplog.text
     assert engine.telemetry.total(engine.telemetry.events, result="refused") == 4
+
+
+def test_events_that_the_state_refuses_are_kept_with_the_reason_but_those_of_forgotten_users(engine: Engine) -> None:
+    rows = [
+        {"event_id": "e1", "user_id": "u2", "type": "undo", "event": "unknown", "timestamp": NOW},
+        {"event_id": "e2", "user_id": "u3", "type": "less", "features": {"genre": "none"}, "timestamp": NOW},
+        {"event_id": "e3", "user_id": "u1", "type": "less", "features": {"genre": "none"}, "timestamp": NOW},
+        {"event_id": "e4", "user_id": "u1", "type": "forget_user", "timestamp": NOW},
+        {"event_id": "e5", "user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW},
+        {"event_id": "e6", "user_id": "u4", "item_id": "i1", "type": "like", "timestamp": NOW},
+    ]
+    source = Rows(rows)
+    engine.feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    state = engine.recommender.state
+    assert state is not None
+    letters = list(state.dead_letters)
+    assert [each["position"] for each in letters] == ["e1", "e2"]
+    assert letters[1]["raw"] == {
+        "event_id": "e2", "user_id": "u3", "type": "less", "timestamp": NOW, "features": {"genre": "none"},
+    }  # fmt: skip
+    assert "genre" in letters[1]["reason"]
+    assert engine.telemetry.total(engine.telemetry.events, result="refused") == 4
+    assert {each["source"] for each in letters} == {"rows"}

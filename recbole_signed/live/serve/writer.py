@@ -21,12 +21,12 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import id_text
 from recbole_signed.live import EventBatch, OnlineRecommender
-from recbole_signed.live.events import DeadLetter, time_of
+from recbole_signed.live.events import FORGET_USER, NAMES, DeadLetter, time_of
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import now_ms
 from recbole_signed.live.sources import EventSource
 from recbole_signed.live.sources.source import Polled
-from recbole_signed.live.store.results import EventResult
+from recbole_signed.live.store.results import LATE_REASON, EventResult
 
 _logger = logging.getLogger(__name__)
 _STOP = object()
@@ -105,10 +105,14 @@ class Writer:
 
     def reject(self, source: str, rows: Sequence[DeadLetter]) -> None:
         """Keep rows of a stream that are no events beside the log, and count them, as those of a request are."""
+        self.keep(source, rows)
+        self._telemetry.events.labels("refused").inc(len(rows))
+
+    def keep(self, source: str, rows: Sequence[DeadLetter]) -> None:
+        """Keep rows of a stream beside the log, with the reasons why they are not in it."""
         state = self._recommender.current()
         with state.entered():
             state.dead_letters.write(source, rows)
-        self._telemetry.events.labels("refused").inc(len(rows))
 
     def _run(self) -> None:
         job: Any = None
@@ -313,9 +317,16 @@ class Feed:
         read_to = None if polled.position is None else (self._source.name, polled.position)
 
         def take() -> None:
-            for each in self._writer.submit(events, read_to).result().results:
+            refused = []
+            for event, each in zip(events, self._writer.submit(events, read_to).result().results, strict=True):
                 if each.status == "refused":  # by this state: others that follow the stream may have taken it
                     self._warn("an event of %s is refused: %s", str(each.reason))
+                    if each.reason != LATE_REASON and event.user_id not in forgotten:  # nothing of these is kept
+                        row = {name: value for name, value in vars(event).items() if value not in (None, "")}
+                        refused.append(DeadLetter(str(each.reason), event.event_id, row))
+            self._writer.keep(self._source.name, refused)
+
+        forgotten = {event.user_id for event in events if event.type == NAMES[FORGET_USER]}
 
         kept = not rejected or self._insist(lambda: self._writer.reject(self._source.name, rejected))
         moved = bool(events or rejected)  # rows that are no events would else be read again at each start
