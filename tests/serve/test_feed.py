@@ -314,7 +314,7 @@ def test_events_that_the_state_refuses_are_kept_with_the_reason_but_those_of_for
     letters = list(state.dead_letters)
     assert [each["position"] for each in letters] == ["e1", "e2"]
     assert letters[1]["raw"] == {
-        "event_id": "e2", "user_id": "u3", "type": "less", "timestamp": NOW, "features": {"genre": "none"},
+        "event_id": "e2", "user_id": "u3", "type": "less", "timestamp": NOW, "features": {"genre": ["none"]},
     }  # fmt: skip
     assert "genre" in letters[1]["reason"]
     assert engine.telemetry.total(engine.telemetry.events, result="refused") == 4
