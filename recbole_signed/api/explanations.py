@@ -85,6 +85,7 @@ def explained(
     names: pl.Series,
     called: Callable[[str], str] = str,
     dates: Callable[[str], str | None] = lambda item: None,
+    seen: bool = False,  # the user has met the item, so that no list has it
 ) -> ItemExplanation:
     """Put what :meth:`SSF.explain` returns into raw ids and words; ``called`` and ``dates`` are by raw id of items."""
     unit = told.factor
@@ -117,7 +118,7 @@ def explained(
         moved=told.moved,
         asked=told.reasons,
     )
-    return replace(found, sentence=" ".join(_sentences(found, called, settings, dates, fall)))
+    return replace(found, sentence=" ".join(_sentences(found, called, settings, dates, fall, seen)))
 
 
 def _sentences(
@@ -126,6 +127,7 @@ def _sentences(
     settings: Any,
     dates: Callable[[str], str | None],
     fall: Fall | None,
+    seen: bool,
 ) -> list[str]:
     """Say first what the user said of the item itself; a dislike is never a reason for an item."""
     user, item, score = told.user, called(told.item), told.score
@@ -141,11 +143,13 @@ def _sentences(
             f"{score:.3g}."
         ]
     if not n_edges and not told.user_features:
+        rate = " and like rate" if settings.dislike_aversion else ""
         return [
-            f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity and "
-            "like rate alone."
+            f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity{rate} "
+            "alone."
         ]
-    said = [f"Item {item} has the score {score:.3g} for user {user}."]
+    met = [f"User {user} has already met item {item}, so it is not recommended again."] if seen else []
+    said = [*met, f"Item {item} has the score {score:.3g} for user {user}."]
     if fall is not None:
         assert told.cause is not None
         said.append(
@@ -167,8 +171,8 @@ def _sentences(
             verb = f"{word}s" if len(rows) == 1 else word
             share = f"{len(rows)} of {counted(n_edges, 'edge')} {verb} it ({total:+.3g})"
             said.append(f"{share}, most of all {_named(edges, rows, called)}.")
-    if met := float(contributions[disliked & (contributions > 0)].sum()):
-        said.append(f"What user {user} also came across adds {met:+.3g}.")
+    if besides := float(contributions[disliked & (contributions > 0)].sum()):
+        said.append(f"What user {user} also came across adds {besides:+.3g}.")
     effect = "counts" if settings.dislike_aversion else "has no weight"
     aversion = f"(dislike_aversion {settings.dislike_aversion:g})"
     said.append(f"The like rate of item {item}, {told.like_rate:.0%}, {effect} {aversion}.")

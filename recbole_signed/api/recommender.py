@@ -333,10 +333,10 @@ class Recommender:
             raise UsageError(f"{self.config['model']} can't explain its scores; SSF, SSFL and SSFT can.")
         (text,) = self.users.texts([user])
         model = self._with(dislike_aversion=dislike_aversion, dislike_strength=dislike_strength)
-        number = self.items.one(item)
-        told = model.explain_edges(int(self.users.numbers([text])[0]), number)
-        dates = self._dates(text)
-        return explained(told, model.settings, text, self.items.tokens[number], self.items.tokens, dates=dates.get)
+        number, users = self.items.one(item), self.users.numbers([text])
+        told = model.explain_edges(int(users[0]), number)
+        seen, tokens = number in self._seen.select(users)[1], self.items.tokens
+        return explained(told, model.settings, text, tokens[number], tokens, dates=self._dates(text).get, seen=seen)
 
     def _dates(self, user: str) -> dict[str, str]:
         """Return the day of each verdict of a user, by the raw ids of the items; without those of an unknown time."""

@@ -318,6 +318,19 @@ def test_an_item_that_the_user_judged_says_so_first(averse: Any, frame: pl.DataF
         assert "raise" not in told.sentence
 
 
+def test_an_item_that_the_user_only_met_says_that_no_list_has_it(toy_root: Path) -> None:
+    model = rs.fit("SSF", toy_root / "toy-signed")
+    assert "i23" not in model.recommend("u01", k=100)["item"]
+    assert model.explain("u01", "i23").sentence.startswith(
+        "User u01 has already met item i23, so it is not recommended"
+    )
+    sentences = [model.explain("nobody", "i23", dislike_aversion=each).sentence for each in (0.0, 2.0)]
+    assert [each.partition(" by ")[2] for each in sentences] == [
+        "its popularity alone.",
+        "its popularity and like rate alone.",
+    ]
+
+
 @pytest.mark.parametrize(("item", "word"), [(105, "raise"), (104, "lower")])
 def test_the_largest_contributions_come_first_and_are_named(item: int, word: str, data: Any) -> None:
     told = rs.fit("SSF", data, auto=False, dislike_weight=-1.0, dislike_strength=0).explain("user 3", item)

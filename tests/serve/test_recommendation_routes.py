@@ -273,6 +273,10 @@ def test_what_is_near_to_a_dislike_is_explained_by_it(client: TestClient) -> Non
             assert why["common_likes"] > 0
     said = client.get(f"/v1/users/1/explain/{disliked}").json()["sentence"]
     assert said.startswith(f"User 1 disliked item {disliked} on {today}, so it is not recommended again")
+    hidden = listed[0]["item"]
+    send(client, "1", hidden, "hide")
+    said = client.get(f"/v1/users/1/explain/{hidden}").json()["sentence"]
+    assert said.startswith(f"User 1 has already met item {hidden}")
 
 
 def test_the_strength_of_dislikes_is_that_of_the_service_or_of_the_request(serve: Make) -> None:

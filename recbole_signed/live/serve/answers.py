@@ -406,16 +406,16 @@ class Answers:
             edges = ranking.newest_edges(state, user)[0]
             own = np.unique(np.concatenate([each.items for each in told]))
             tokens = pl.Series([token or "" for token in state.items.tokens(own.tolist())], dtype=pl.String)
-            reasons = [
-                tuple({**wish.told(state.items), "value": value} for wish, value in each.reasons) for each in told
-            ]
+            reasons = [tuple({**of.told(state.items), "value": value} for of, value in each.reasons) for each in told]
+            held = state.edges if asked is None else asked.over(state.edges)
+            met = np.isin(numbers, held.of_user(number).ids if 0 < number < held.n_users else [])
         # updates go on meanwhile
         dates = {edge: day(at) for edge, _, at in edges if at}
         found = {}
-        for item, each, asked_for in zip(items, told, reasons, strict=True):
+        for item, each, asked_for, seen in zip(items, told, reasons, met.tolist(), strict=True):
             fall = each.fall and replace(each.fall, cause=int(np.searchsorted(own, each.fall.cause)))
             here = replace(each, items=np.searchsorted(own, each.items), fall=fall, reasons=asked_for)
-            shown = explained(here, settings, user, item, tokens, self.called, dates.get)
+            shown = explained(here, settings, user, item, tokens, self.called, dates.get, seen)
             found[item] = {**ranking.why(here, shown), "seq": seq, "model": version}
         return found
 
