@@ -145,8 +145,8 @@ def _sentences(
     if not n_edges and not told.user_features:
         rate = " and like rate" if settings.dislike_aversion else ""
         return [
-            f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity{rate} "
-            "alone."
+            f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its "
+            f"popularity{rate} alone."
         ]
     met = [f"User {user} has already met item {item}, so it is not recommended again."] if seen else []
     said = [*met, f"Item {item} has the score {score:.3g} for user {user}."]

@@ -19,6 +19,7 @@ from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.asked import Asked
 from recbole_signed.live.learners.ranking import explained
+from recbole_signed.live.store import event_log
 from recbole_signed.live.store.settings import StateSettings
 
 MODELS = ("SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop")
@@ -229,6 +230,35 @@ def test_the_newest_counts_in_whatever_order_events_come(tmp_path: Path, clock: 
         found.add(repr((sorted(rows, key=repr), in_force)))
     assert len(found) == 1
     assert in_force == [[("genre", "Horror", 1)], [("year", "1990", -1)]]
+
+
+@pytest.mark.parametrize("folder", ["SSF"], indirect=True)
+def test_compaction_removes_what_is_over(
+    live: OnlineRecommender, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "_PURGED_ROWS", 2)
+    live.update([said("u2", "hide", f"i{n}", duration=60) for n in range(1, 6)])
+    live.update([said("u1", "hide", "i1"), hide := said("u1", "hide", "i2"), said("u1", "undo", event=hide.event_id)])
+    live.update([said("u1", "less", features=of("Horror"), duration=30 * DAY)])
+    shown = {item for item, _ in live.recommend("u1", N_ITEMS)}
+
+    def kept() -> tuple[int, int]:
+        live.update([said("u3", "like", f"i{next(numbers) % 20 + 1}")])
+        for _ in range(3):  # the log is compacted up to the oldest version, and three are kept
+            live.snapshot()
+        live.compact()
+        log = live.state.log
+        (n,) = log.connection.execute("SELECT count(*) FROM wishes").fetchone()
+        return n, len(log.wishes.rows())
+
+    clock.now += 6 * DAY
+    assert kept() == (8, 8), "the time of grace is not over: an event from before may still come"
+    clock.now += 2 * DAY
+    assert kept() == (2, 2)
+    assert {item for item, _ in live.recommend("u1", N_ITEMS)} == shown
+    asked = Asked.of(live.state, live.learner, live.state.users.id_of("u1"))
+    assert asked is not None
+    assert [(each.item > 0, each.value) for each in asked.wishes] == [(False, "Horror"), (True, "hidden")]
 
 
 @pytest.mark.parametrize("folder", ["SSF"], indirect=True)

@@ -102,15 +102,16 @@ class Base:
         return False
 
     def purge(self) -> None:
-        """Erase the rows that the base stands for, step by step, with pauses in which others get the state."""
-        more = True
-        while more:
-            with self._enter():
-                started = time.perf_counter()
-                more = self._log.purge_step()
-                taken = time.perf_counter() - started
-            if more:
-                time.sleep(taken)
+        """Erase wishes that are over, and the rows that the base stands for, with pauses for others."""
+        for step in (self._log.drop_wishes, self._log.purge_step):
+            more = True
+            while more:
+                with self._enter():
+                    started = time.perf_counter()
+                    more = step()
+                    taken = time.perf_counter() - started
+                if more:
+                    time.sleep(taken)
 
     def clean(self) -> None:
         """Remove bases that are not the log's: those before it, and what a crash left."""

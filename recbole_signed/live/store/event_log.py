@@ -225,6 +225,12 @@ class EventLog:
             "INSERT OR REPLACE INTO erasures VALUES (?, ?, ?, 1)", [(i, logged.last_seq, times[i]) for i in ids]
         )
 
+    def drop_wishes(self) -> bool:
+        """Remove some of what users asked for that was over before the time of grace; False: nothing is left."""
+        before = self.settings.now() - 1000 * self.settings.grace
+        with explained(self.path, "Compacting the event log"), transaction(self.connection):
+            return self.wishes.drop(before, _PURGED_ROWS)
+
     def purge_step(self) -> bool:
         """Erase some of the rows that the base stands for, or give some of their room back; False: nothing is left."""
         execute = self.connection.execute

@@ -89,6 +89,27 @@ class Wishes:
             query = "DELETE FROM wishes WHERE user IN (SELECT value FROM json_each(?))"
             self._connection.execute(query, (json.dumps(list(users)),))
 
+    def drop(self, before: int, most: int) -> bool:
+        """Remove, within a transaction, some that ended or were taken back before a time; return whether it did.
+
+        Of such a target an event that comes later counts, however old its time stamp.
+        """
+        if not self._exists():
+            return False
+        query = (
+            "SELECT user, item, feature, value FROM wishes "
+            "WHERE CASE sign WHEN 0 THEN timestamp ELSE until END < ? LIMIT ?"
+        )
+        gone = self._connection.execute(query, (before, most)).fetchall()
+        delete = "DELETE FROM wishes WHERE user = ? AND item = ? AND feature = ? AND value = ?"
+        self._connection.executemany(delete, gone)
+        keys: dict[int, set[tuple[int, str, str]]] = {}
+        for user, *key in gone:
+            keys.setdefault(user, set()).add((key[0], key[1], key[2]))
+        for user, over in keys.items():  # replaced as a whole, as in `_read`
+            self._of[user] = {key: each for key, each in self._of[user].items() if key not in over}
+        return bool(gone)
+
     def follow(self, logged: LogBatch, forgotten: Iterable[int]) -> None:
         """Take in what the events of a batch have changed, and let go of forgotten users."""
         for user in forgotten:
