@@ -187,7 +187,7 @@ def check_values(
     ranges = ranges_of(model_class)
     for key in given:
         value = final.get(key)
-        if value is None:
+        if value is None and not _is_finite(defaults.get(key)):
             continue
         _check_kind(key, value, defaults.get(key))
         declared = declared_for(ranges[key], defaults.get(key)) if key in ranges else None
@@ -228,7 +228,15 @@ def check_values(
         raise UsageError(f"learner is {learner!r}; it must be one of {', '.join(LEARNERS)}.")
     _check_split(final.get("eval_args"))
     _check_modes(final.get("eval_args"))
-    _check_sampling(final.get("train_neg_sample_args"))
+    sampling = final.get("train_neg_sample_args")
+    _check_sampling(sampling)
+    drawn = isinstance(sampling, Mapping) and sampling.get("distribution") not in (None, "none")
+    compares = getattr(getattr(model_class, "input_type", None), "name", "") == "PAIRWISE"
+    if "train_neg_sample_args" in given and by_recbole and compares and not drawn:
+        raise UsageError(
+            f"train_neg_sample_args is {sampling!r}, but {model_class.__name__} compares liked items with drawn ones; "
+            "give {distribution: uniform}."
+        )
     _warn_of_missing_gpu(given, final)
 
 
