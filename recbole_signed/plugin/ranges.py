@@ -194,7 +194,7 @@ def check_values(
         if declared is not None:
             check_range(key, value, declared)
         if isinstance(declared, Interval) and declared.kind is int:
-            final[key] = int(value)
+            final[key] = int(final[key])
     by_recbole = not (getattr(model_class, "batches", None) or hasattr(model_class, "fit"))
     if by_recbole and "train_batch_size" in given and final["train_batch_size"] == 0:
         raise UsageError(

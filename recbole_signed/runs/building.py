@@ -148,16 +148,23 @@ def _cell(values: Sequence[float | None], decimals: int) -> Cell:
     return Cell(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, decimals)
 
 
+def _ground(rows: Sequence[RunRow]) -> list[tuple[str, str]]:
+    """Return what was held out, of whom, and what was hidden; nothing for what nobody set."""
+    keys = (("evaluated users", "eval_users"), *((name, name) for name in HIDING))
+    return [
+        ("split", different(describe_split(row.split) for row in rows)),
+        ("protocol", different(row.protocol for row in rows)),
+        *((name, different(str(row.settings[key]) for row in rows if key in row.settings)) for name, key in keys),
+    ]
+
+
 def _small_print(rows: Sequence[RunRow]) -> str:
     """Say what the numbers of a section rest on; more than one of a kind is listed, not hidden."""
     if not rows:
         return ""
     parts = [
         ("data sha256", different(row.data_sha256[:12] for row in rows if row.data_sha256)),
-        ("split", different(describe_split(row.split) for row in rows)),
-        ("protocol", different(row.protocol for row in rows)),
-        ("evaluated users", different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings)),
-        *((name, different(str(row.settings[name]) for row in rows if name in row.settings)) for name in HIDING),
+        *_ground(rows),
         (
             "best epoch by validation",
             different(metric_column(each).header for row in rows if (each := row.valid_metric)),
@@ -201,7 +208,7 @@ def run_table(row: RunRow) -> Table:
     title = f"{row.model} on {row.dataset}, seed {row.seed}"
     if not lines:
         return Table(f"{title}: fitted to everything, nothing was held out", (), (), tuple(notes[:1]))
-    notes.insert(0, f"split {describe_split(row.split)}; protocol {row.protocol}")
+    notes.insert(0, "; ".join(f"{name} {text}" for name, text in _ground([row]) if text))
     head = (Header("Metric", left=True),)
     return Table(title, (Header("Valid"), Header("Test")), (Section("", tuple(lines)),), tuple(notes), head=head)
 

@@ -60,7 +60,7 @@ def fit_once(
     kind = get_model(config["model"])
     in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
     if attribute is not None and (in_epochs or not hasattr(kind, attribute)):
-        raise UsageError(f"{model} has no '{attribute}' that works on a model fitted once; SSF has.")
+        raise UsageError(f"{model} has no spectral {attribute}, which is needed here; give SSF, SSFL or SSFT.")
     with own_arguments_hidden():
         train_data, valid_data, test_data = data_preparation(config, data)
         if in_epochs:

@@ -96,6 +96,8 @@ def test_splits_and_small_print_in_words() -> None:
         "; mask_seen False; duplicate_pairs first; best"
         in table_of(*(replace(each, settings=hidden) for each in rows)).sections[0].small_print
     )
+    of_a_run = run_table(replace(rows[0], settings={**hidden, "eval_users": 50})).notes[0]
+    assert of_a_run.endswith("; protocol recbole; evaluated users 50; mask_seen False; duplicate_pairs first")
     assert table.notes[0] == "Mind the gap."
     assert "Machine: A, 2 cores, 1 thread per run | B, 4 cores, 1 thread per run." in table.notes
     assert any("seeds 1, 2" in note for note in table.notes)

@@ -36,7 +36,9 @@ def tradeoff_table(curves: Sequence[Mapping[str, Any]]) -> Table:
             )
             for point in each["points"]
         ]
-        chosen = f"*: the model chose g = {each['chosen']:g} on validation, or was given it."
+        shown = any(point["dislike_aversion"] == each["chosen"] for point in each["points"])
+        start, end = ("*: the", "") if shown else ("The", f"; --g {each['chosen']:g} shows it")
+        chosen = f"{start} model chose g = {each['chosen']:g} on validation, or was given it{end}."
         sections.append(Section(display_name(each["model"]) if len(curves) > 1 else "", text_lines(rows), chosen))
     first = curves[0]
     what = display_name(first["model"]) if len(curves) == 1 else "Trade-off"
