@@ -127,7 +127,7 @@ class StateView:
     @property
     def withdrawn(self) -> frozenset[str]:
         """Ids of the items that are withdrawn."""
-        return frozenset(self.log.withdrawn.tokens)
+        return self.log.withdrawn.tokens
 
     @property
     def announced_values(self) -> AnnouncedValues:

@@ -186,9 +186,9 @@ class Withdrawn:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self.tokens: set[str] = set()  # replaced as a whole, never changed: look-ups go on beside a change
+        self.tokens: frozenset[str] = frozenset()  # replaced as a whole, never changed: look-ups go on beside a change
         self._sum: object = ()  # of the tables as they were read
-        self._found: tuple[set[str] | None, int, np.ndarray] = (None, 0, np.zeros(0, dtype=np.int64))
+        self._found: tuple[frozenset[str] | None, int, np.ndarray] = (None, 0, np.zeros(0, dtype=np.int64))
         self.reload()
 
     def reload(self) -> None:
@@ -196,7 +196,7 @@ class Withdrawn:
         kept = kept_sum(self._connection, "small", -1)
         if kept != self._sum:
             self._sum = kept
-            self.tokens = {row[0] for row in self._connection.execute("SELECT token FROM withdrawn")}
+            self.tokens = frozenset(row[0] for row in self._connection.execute("SELECT token FROM withdrawn"))
 
     def change(self, tokens: Iterable[str], *, withdrawn: bool) -> None:
         """Withdraw items, or let them return."""
