@@ -6,6 +6,7 @@ import torch
 
 CHUNK = 64  # scores of which the largest is taken first: the best k lie in the k chunks with the largest scores
 CHUNKS_FROM = 1 << 13  # scores of a user from which on the best of each are found faster by chunks
+MANY = 64  # times k: of so many scores that may be among the best k those alone are sorted that win by their keys
 LONG = 1 << 16  # scores of a user from which on they are searched by chunks, four times as fast; ties differ
 
 
@@ -29,16 +30,44 @@ def best_of_each(scores: torch.Tensor, k: int, keys: torch.Tensor) -> tuple[torc
         return values, best
     # of the rows with ties alone, all that may be among the best
     some = scores[tied]
-    row, column = torch.nonzero(~(some < values[tied][:, -1:]), as_tuple=True)
+    row, column = _in_question(some, values[tied][:, -1:], values.shape[1], keys)
     found = some[row, column]
     order = keys[column].argsort(stable=True)
     order = order[found[order].argsort(descending=True, stable=True)]
     order = order[row[order].argsort(stable=True)]
-    first = torch.searchsorted(row, torch.arange(len(some), device=row.device))
-    chosen = order[first[:, None] + torch.arange(values.shape[1], device=row.device)]
+    counts = torch.bincount(row, minlength=len(some))
+    chosen = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(values.shape[1], device=row.device)]
     values, best = values.clone(), best.clone()
     values[tied], best[tied] = found[chosen], column[chosen]
     return values, best
+
+
+def _in_question(
+    scores: torch.Tensor, last: torch.Tensor, k: int, keys: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return row and column of scores that may be among the ``k`` best of a row, whose k-th is ``last [n_rows, 1]``.
+
+    Where many equal the last, as the zeros of a sparse model do, those with the smallest keys alone.
+    """
+    reaches = ~(scores < last)  # as is NaN
+    many = reaches.sum(dim=1) > MANY * k
+    row, column = torch.nonzero(reaches & ~many[:, None], as_tuple=True)
+    if not bool(many.any()):
+        return row, column
+    wide = many.nonzero().squeeze(1)
+    scores, last, by_key = scores[wide], last[wide], keys.argsort(stable=True)
+    above = ~(scores <= last)
+    rows, columns = torch.nonzero(above, as_tuple=True)
+    found, lacking, start = [(row, column), (wide[rows], columns)], k - above.sum(dim=1), 0
+    while bool((lacking > 0).any()):
+        part = by_key[start : 2 * start + MANY * k]
+        equal = scores[:, part] == last
+        equal &= equal.cumsum(dim=1) <= lacking[:, None]
+        rows, columns = torch.nonzero(equal, as_tuple=True)
+        found.append((wide[rows], part[columns]))
+        lacking, start = lacking - equal.sum(dim=1), start + len(part)
+    row, column = map(torch.cat, zip(*found, strict=True))
+    return row, column
 
 
 def largest_positive(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recbole_signed as rs
+from recbole_signed.graph import top_scores
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.ids_and_times import hashes
 from recbole_signed.live.serve.engine import Engine
@@ -116,10 +117,20 @@ def test_an_aversion_counts_for_users_of_whom_the_model_reads_nothing(name: str,
     assert not found.equals(rs.fit(name, data, **few).recommend("nobody", k=40)["item"])
 
 
-@settings(max_examples=50)
-@given(st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(0, 999))
-def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: int) -> None:
-    """Equal scores in the order of the ids' hashes, all else by score."""
+@settings(max_examples=100)
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=4),
+    st.integers(0, 999),
+    st.sampled_from((1, 2, 64)),
+)
+def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: int, many: int) -> None:
+    """Equal scores in the order of the ids' hashes, all else by score, whether few or many are equal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(top_scores, "MANY", many)
+        check_lists_in_any_order(table, seed)
+
+
+def check_lists_in_any_order(table: list[list[int]], seed: int) -> None:
     scores, ids = torch.tensor(table).float(), np.array([f"item {each}" for each in range(7)])
     scores[scores == 0] = -torch.inf
     wanted_values, best = best_of_each(scores, 4, keys_of(ids))
@@ -147,6 +158,19 @@ def test_lists_have_one_order_of_equal_scores() -> None:
     wanted = scores[:, order].sort(dim=1, descending=True, stable=True)
     assert torch.equal(values, wanted.values[:, :10])
     assert torch.equal(best, order[wanted.indices[:, :10]])
+
+
+def test_what_is_alike_for_nearly_all_items_costs_no_sort_of_all() -> None:
+    scores, keys = torch.zeros(8, 50_000), torch.randperm(50_000, generator=torch.Generator().manual_seed(2))
+    scores[:, :5] = torch.tensor([1.0, 2.0, 2.0, 3.0, torch.nan])
+    scores[7, :6] = torch.arange(6.0)
+    order = keys.argsort()
+    wanted = scores[:7, order].sort(dim=1, descending=True, stable=True).indices[:, :10]
+    values, best = best_of_each(scores, 10, keys)
+    assert torch.equal(best[:7], order[wanted])
+    assert values[7].tolist() == [5.0, 4.0, 3.0, 2.0, 1.0] + [0.0] * 5
+    others = [each for each in order.tolist() if not 1 <= each < 6]
+    assert best[7].tolist() == [5, 4, 3, 2, 1, *others[:5]]
 
 
 @pytest.mark.parametrize("n_items", [50, 9_000])
