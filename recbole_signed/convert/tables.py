@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -315,12 +315,38 @@ class JsonLines(RawTable):
                 yield Batch(frame.select(pl.col(columns).fill_null("")), name, lines, "line", raw)
 
 
+_ROUNDED = re.compile(rb":\s*-?\d(\d{15,}\.|[\d.]*[eE])")  # numbers that polars would write as plain digits
+
+
+class _Written(float):
+    """A number of JSON that knows how it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> _Written:
+        found = super().__new__(cls, text)
+        found.text = text
+        return found
+
+
+def _with_numbers_as_written(block: bytes) -> bytes:
+    """Quote numbers such as 7.6e+16, line by line: whether they were rounded is seen by how they are written."""
+    if _ROUNDED.search(block) is None:
+        return block
+    lines = block.splitlines(keepends=True)
+    for place, line in enumerate(lines):
+        if _ROUNDED.search(line) and (found := _object(line, _Written)) is not None:
+            plain = {key: each.text if isinstance(each, _Written) else each for key, each in found.items()}
+            lines[place] = json.dumps(plain).encode() + b"\n"
+    return b"".join(lines)
+
+
 def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | str:
     """Rows of a block of JSON lines as text, or what is wrong with it."""
     if not rows:
         return pl.DataFrame()
     try:
-        frame = pl.read_ndjson(block, schema=dict.fromkeys(columns, pl.String))
+        frame = pl.read_ndjson(_with_numbers_as_written(block), schema=dict.fromkeys(columns, pl.String))
     except _JSON_ERRORS as error:
         return f"JSON that could not be read ({str(error).splitlines()[0]})"
     return frame if frame.height == rows else f"JSON read as {frame.height} rows where there are {rows} lines"
@@ -347,7 +373,7 @@ def _without_broken_json(
 def without_nested(batch: Batch, column: str) -> Batch:
     """Refuse the rows of JSON lines in which a column holds an object or a list, which came as its text."""
     shown, raw = batch.called(column), batch.raw
-    flat = ~batch.frame[column].str.contains(r"^[\[{]").to_numpy()
+    flat = ~batch.frame[column].str.contains(r"^([\[{]|true$|false$)").to_numpy()
     if raw is not None:
         for place in np.flatnonzero(~flat).tolist():
             flat[place] = isinstance((_object(raw(int(batch.rows[place]))) or {}).get(shown), str)
@@ -358,9 +384,9 @@ def _keys(text: str | bytes) -> tuple[str, ...]:
     return tuple(_object(text) or ())
 
 
-def _object(text: str | bytes) -> dict[str, Any] | None:
+def _object(text: str | bytes, number: Callable[[str], Any] | None = None) -> dict[str, Any] | None:
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=number)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

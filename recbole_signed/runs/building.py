@@ -91,14 +91,23 @@ def _by_like(lines: Mapping[str, Sequence[RunRow]]) -> str:
 
 
 def _tuning(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    """State the tuning budget, and name the models whose parameters were chosen on another split than the rows'."""
+    """State the tuning budget; name models that were tuned on another split than the rows', or by another metric."""
     text = budgets_text({label: rows[0].tuned for label, rows in lines.items()})
-    other = [
-        label
-        for label, rows in lines.items()
-        if any(row.ok and row.tuned is not None and row.tuned.get("split") != row.split for row in rows)
-    ]
-    return f"{text}, on another split: {', '.join(other)}" if other else text
+    split, metric = [], []
+    for label, rows in lines.items():
+        tuned = [(row, row.tuned) for row in rows if row.ok and row.tuned is not None]
+        if any(how.get("split") != row.split for row, how in tuned):
+            split.append(label)
+        if other := {str(how["metric"]) for row, how in tuned if _by_another(row)}:
+            metric.append(f"{label} ({', '.join(sorted(other))})")
+    text = f"{text}, on another split: {', '.join(split)}" if split else text
+    return f"{text}, by another metric: {', '.join(metric)}" if metric else text
+
+
+def _by_another(row: RunRow) -> bool:
+    """Whether the metric that a tuning went by is known, and not that of the row."""
+    metric = (row.tuned or {}).get("metric")
+    return bool(metric and row.valid_metric) and str(metric).lower() != str(row.valid_metric).lower()
 
 
 def _cut_short(lines: Mapping[str, Sequence[RunRow]]) -> str:

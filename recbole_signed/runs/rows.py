@@ -92,8 +92,8 @@ class RunRow:
 
     @property
     def n_ranked(self) -> int | None:
-        """How many settings were ranked to choose this one's, by the model itself or by ``tune``; None: not known."""
-        return self.settings_ranked or (self.tuned or {}).get("tried")
+        """How many settings were ranked to choose this one's, by ``tune`` and the model itself; None: not known."""
+        return ((self.tuned or {}).get("tried") or 0) + (self.settings_ranked or 0) or None
 
     @property
     def key(self) -> Key:

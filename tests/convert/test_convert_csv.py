@@ -360,6 +360,24 @@ def ids_of(folder: Path) -> list[str]:
     return [str(row[0]) for row in rows_of(folder)]
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("7.656119800000001e+16", "'7.656119800000001e+16' in column 'user' is a number that was rounded"),
+        ("12345678901234567.0", "the id '12345678901234567.0' in column 'user' was a float of 2**53 or more"),
+        ("true", "column 'user' holds true, an id is a text or a number"),
+    ],
+)
+def test_rounded_ids_are_refused_in_json_as_in_csv(log: Raw, number: str, said: str) -> None:
+    """Polars writes such numbers as plain digits: two users became one."""
+    log(f'{{"user": {number}, "item": "\\"x", "sign": -1}}\n', "log.jsonl")
+    log.refuses(f"log.jsonl, line 1: {re.escape(said)}")
+    log(f'{{"user": "{number}", "item": "a: 1e5", "sign": 1, "more": [1e5, 2.5]}}\n', "log.jsonl")
+    if number == "true":
+        assert ids_of(log.made()) == ["true"]
+    assert log('{"user": 7, "item": "a: 1e5", "sign": 1}\n', "log.jsonl").rows() == ["7|a: 1e5|1"]
+
+
 def test_whole_ids_with_decimals_are_those_of_a_table_of_numbers(log: Raw) -> None:
     wanted = ["1|7|1", "2|0|-1", "-3|7|1"]
     assert log(f"{SIGNED}1.0,7.0,1\n2,0.0,-1\n-3.00,7,1\n").rows() == wanted

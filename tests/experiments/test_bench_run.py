@@ -82,6 +82,7 @@ def test_it_agrees_with_run_recbole_and_counts_its_steps(toy: str) -> None:
     assert searched.settings_ranked == searched.n_ranked > 20
     fixed = run("SSF", toy, overrides={"state": "ERROR", "auto": False}, save=False)
     assert (fixed.settings_ranked, fixed.n_ranked, RunRow("A", "d", 1, tuned={"tried": 7}).n_ranked) == (None, None, 7)
+    assert RunRow("A", "d", 1, tuned={"tried": 7}, settings_ranked=20).n_ranked == 27
     trained = run("SGCN", toy, overrides={**QUICK, "train_batch_size": 64, "eval_every_steps": 4, "max_steps": 6})
     assert (trained.steps, trained.stopped_by, len(trained.curve)) == (6, "budget", 2)
     assert trained.epochs == 1

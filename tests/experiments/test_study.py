@@ -255,6 +255,16 @@ def test_a_study_may_lie_in_any_folder_and_another_file_is_named(tmp_path: Path)
     check_refused(r"the trials in .*study\.db can't be used \(file is not a database\)", study, tmp_path)
 
 
+def test_a_study_that_is_damaged_within_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna wraps what SQLite says of a damaged page."""
+
+    def damaged(*_: Any, **__: Any) -> Any:
+        raise optuna.exceptions.StorageInternalError("during the commit")
+
+    monkeypatch.setattr(optuna, "create_study", damaged)
+    check_refused(r"the trials in .*study\.db can't be used \(during the commit\)", study, tmp_path)
+
+
 class _KilledError(BaseException):
     """Stands for the death of the process."""
 

@@ -167,6 +167,10 @@ def test_different_seconds_and_another_split_are_said() -> None:
         "tuned on validation with 5 trials of at most 60 s (BPR); 5 trials (EASE), on another split: BPR"
         in built.sections[0].small_print
     )
+    other = replace(quick, valid_metric="ndcg@10", tuned={**how, "metric": "DislikeRecall@20"})
+    same = replace(other, model="SSF", tuned={**how, "metric": "NDCG@10"})
+    section = build_table("t", ["recall@10"], {"d": {"EASE": [other], "SSF": [same]}}).sections[0]
+    assert section.small_print.endswith("for each model, by another metric: EASE (DislikeRecall@20)")
     alone = build_table("t", ["recall@10"], {"d": {"EASE": [replace(quick, tuned=None)]}})
     assert "tuned" not in alone.sections[0].small_print
 

@@ -17,6 +17,7 @@ from recbole_signed.errors import MissingExtraError, UsageError, argument
 
 try:
     import optuna
+    from optuna.exceptions import StorageInternalError
     from optuna.samplers import TPESampler
     from optuna.study import StudyDirection
     from optuna.trial import FrozenTrial, Trial, TrialState
@@ -93,7 +94,11 @@ class Study:
             )
             # versions that wrote a trial as it began left some there that never ended
             ended = [each for each in self._file.get_trials() if _ABOUT in each.user_attrs]
-        except (DatabaseError, RuntimeError) as error:  # damaged, read-only, or of another version of Optuna
+        except (
+            DatabaseError,
+            StorageInternalError,
+            RuntimeError,
+        ) as error:  # damaged, read-only, or of another version of Optuna
             why = getattr(error, "orig", None) or error
             raise UsageError(
                 f"the trials in {file} can't be used ({why}); correct its permissions, or move it away: then they are "
