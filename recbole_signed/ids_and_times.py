@@ -1,7 +1,8 @@
 """What an id and a time may be, wherever data comes in: raw files, atomic files, events, and the ids that users give.
 
 * An id is non-empty text of at most ``MAX_ID`` characters in Unicode's normal form C, so that one name typed in two
-  ways is one id. A whole number is its decimal text. Null characters and lone surrogates are refused.
+  ways is one id, and without the mark U+FEFF that a joined file may put before it. A whole number is its decimal text.
+  Null characters and lone surrogates are refused.
 * A time is a number since 1970. Its size tells its unit: below 1e11 seconds, below 1e14 milliseconds, below 1e17
   microseconds, else nanoseconds (1e11 seconds is the year 5138, 1e11 milliseconds is 1973). A column or a stream has
   one unit; a number that its size gives to another unit is refused. Numbers below 1e8 fit every unit.
@@ -34,8 +35,8 @@ _SHOWN = 40  # characters of a value that a reason quotes
 
 
 def normal(text: str) -> str:
-    """Return a text in Unicode's normal form C."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """Return a text in Unicode's normal form C, without byte order marks before it."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text).lstrip("\ufeff")
 
 
 def id_text(value: Any, longest: int = MAX_ID) -> str:
@@ -48,7 +49,7 @@ def id_text(value: Any, longest: int = MAX_ID) -> str:
     if not isinstance(value, str):
         got = "is missing" if value is None else f"is {quoted(value)}, which is neither text nor a whole number"
         raise ValueError(got)
-    if not value:
+    if not value.lstrip("\ufeff"):
         raise ValueError("is empty")
     if "\x00" in value:
         raise ValueError("holds a null character")

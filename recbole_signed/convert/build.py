@@ -122,14 +122,16 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: C
     spools = cleaned.spools
     rows = manifest.describe_rows(spools, unix_time=converter.unix_time)
     _require_signs(converter, rows, " that cleaning left" if cleaned.report else "")
-    fields = {"inter": schema.fields}
+    fields, warnings = {"inter": schema.fields}, manifest.warnings(rows, unix_time=converter.unix_time)
     for part_name, spool in spools.items():
         path = folder / ".".join(filter(None, [name, part_name, "inter"]))
         write_atomic(path, spool.in_time_order(), schema.fields)
     for kind, features in (("user", converter.user_features()), ("item", converter.item_features())):
         if features is not None:
             new_ids = cleaned.renumbered.get(f"{kind}_id")
-            fields[kind] = _write_features(folder / f"{name}.{kind}", kind, features, spools, new_ids)
+            fields[kind], n_known, n = _write_features(folder / f"{name}.{kind}", kind, features, spools, new_ids)
+            if 2 * n_known < n:
+                warnings.append(f"only {n_known:,} of {counted(n, kind)} have features; write ids alike in both files")
     for id_column, ids in cleaned.renumbered.items():
         ids.select(pl.col("new").alias(id_column), pl.col("raw").alias(f"raw_{id_column}")).write_csv(
             folder / f"{name}.{id_column}s{versions.NOT_ATOMIC}", separator="\t"
@@ -156,7 +158,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: C
         **rows,
         "rejected": (taker or Rejects(None)).as_dict(),
         "cleaning": cleaned.report or None,
-        "warnings": manifest.warnings(rows, unix_time=converter.unix_time),
+        "warnings": warnings,
         "fields": fields,
         "inputs": {_label(path, converter.given): sha256(path) for path in converter.inputs()},
         "outputs": outputs,
@@ -225,8 +227,8 @@ def _label(path: Path, input: Path | None) -> str:
 
 def _write_features(
     path: Path, kind: str, features: Features, spools: Mapping[str | None, Spool], new_ids: pl.DataFrame | None
-) -> dict[str, str]:
-    """Write the features of those who have interactions, by their ``new_ids``; return the types of the fields."""
+) -> tuple[dict[str, str], int, int]:
+    """Write the features of those who have interactions, by their ``new_ids``; return types, and how many have some."""
     id_column = f"{kind}_id"
     schema = Schema({id_column: "token"}, needed=[id_column], blanks=features.blanks)
     if new_ids is None:
@@ -242,7 +244,7 @@ def _write_features(
     if new_ids is not None:
         rows = rows.with_columns(pl.col(id_column).replace_strict(new_ids["raw"], new_ids["new"]))
     write_atomic(path, [rows.with_columns(pl.col(pl.Float64).fill_nan(None))], schema.fields)
-    return schema.fields
+    return schema.fields, rows.height, len(used)
 
 
 def _used_rows(

@@ -28,9 +28,9 @@ _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 
 
 def normal_text(texts: pl.Series) -> pl.Series:
-    """Return texts in Unicode's normal form C, as ids are compared."""
+    """Return texts in Unicode's normal form C, without byte order marks before them, as ids are compared."""
     ascii_only = (texts.str.len_bytes() == texts.str.len_chars()).all()  # normalising takes half a microsecond a text
-    return texts if ascii_only else texts.str.normalize("NFC")
+    return texts if ascii_only else texts.str.normalize("NFC").str.strip_chars_start("\ufeff")
 
 
 def token(batch: Batch, column: str) -> Batch:

@@ -26,6 +26,7 @@ from refusals import check_refused
 from recbole_signed.convert import convert, tables
 from recbole_signed.convert import raw_files as files
 from recbole_signed.convert.columns import MISSING_TOKENS
+from recbole_signed.ids_and_times import id_text
 
 
 def rows_of(folder: Path) -> list[tuple[Any, ...]]:
@@ -41,9 +42,11 @@ def rows_of(folder: Path) -> list[tuple[Any, ...]]:
 
 
 letters = st.characters(exclude_categories=("Cs", "Cc"))
-token = st.one_of(st.integers(0, 10**12).map(str), st.text(letters, min_size=1, max_size=6)).filter(
-    lambda text: text.strip() and text not in MISSING_TOKENS and not re.fullmatch(r"-?[0-9]+\.0+", text)
-)
+token = (
+    st.one_of(st.integers(0, 10**12).map(str), st.text(letters, min_size=1, max_size=6))
+    .filter(lambda text: text.strip() and text not in MISSING_TOKENS and not re.fullmatch(r"-?[0-9]+\.0+", text))
+    .filter(lambda text: not text.strip().startswith("\ufeff"))
+)  # see below
 rating = st.one_of(st.integers(1, 10).map(lambda n: n / 2), st.floats(allow_nan=False, allow_infinity=False, width=64))
 time = st.integers(0, 2_000_000_000)
 interaction = st.tuples(token, token, rating, st.sampled_from([-1, 0, 1]), time)
@@ -471,6 +474,25 @@ def test_a_table_with_types_gives_what_from_frame_does(shop: Path) -> None:
         "10\ta-b c\t1.5",
         "20\t\t",
     ]
+
+
+def test_few_items_with_features_are_told(shop: Path) -> None:
+    """Ids that are written in two ways lost their features without a word."""
+    (shop / "ratings.csv").write_text("userId,movieId,rating\n1,10,5\n1,020,5\n1,A,1\n")
+    (shop / "items.csv").write_text("movieId,title\n10,Alien\n20,Aliens\na,Heat\n")
+    record = manifest_of(converted(shop, items=shop / "items.csv"))
+    assert record["warnings"] == ["only 1 of 3 items have features; write ids alike in both files"]
+    (shop / "items.csv").write_text("movieId,title\n10,Alien\n020,Aliens\na,Heat\n")
+    assert not manifest_of(converted(shop, items=shop / "items.csv"))["warnings"]
+
+
+def test_the_mark_of_a_joined_file_is_no_part_of_an_id(log: Raw) -> None:
+    """It was in the ids of a data frame, and gone when the data set was read: two users became one there."""
+    frame = pl.DataFrame({"user": ["a", "\ufeffa", "b"], "item": ["x", "y", "\ufeffx"], "sign": [1, -1, 1]})
+    assert log(frame, "log.parquet").rows() == ["a|x|1", "a|y|-1", "b|x|1"]
+    assert id_text("\ufeffa") == "a"
+    with pytest.raises(ValueError, match="is empty"):
+        id_text("\ufeff")
 
 
 @pytest.mark.parametrize(
