@@ -283,7 +283,9 @@ class TableSpec(TableParts):
         given = {**in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
         layers = {"metrics": _default_metrics(beside, given), "topk": list(DEFAULT_TOPK), **given}
         judged = checked(_Judged, {key: layers[key] for key in ("metrics", "topk")}, label)
+        unnamed = ", or name the table's 'columns'" if self.columns == DEFAULT_COLUMNS else ""
         for column in self.columns:
+            lacks = f"the column '{column}' is not evaluated for {label}: "
             plain, group = split_group(column)
             name, at, k = plain.partition("@")
             side = group.partition(" ")[0]
@@ -297,10 +299,10 @@ class TableSpec(TableParts):
             if name not in [each.lower() for each in judged.metrics]:
                 if name in COSTS:
                     raise UsageError(f"the column '{column}' is a cost of a run; name it under 'costs'.")
-                registry.check_metrics([name], f"the column '{column}' is not evaluated for {label}: ")
-                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
+                registry.check_metrics([name], lacks)
+                raise UsageError(f"{lacks}add {name} to 'metrics'{unnamed}.")
             if at and int(k) not in judged.topk:
-                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
+                raise UsageError(f"{lacks}add {k} to 'topk'{unnamed}.")
             if side in GROUP_KEYS:
                 groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side])))
             else:

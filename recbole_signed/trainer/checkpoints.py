@@ -204,7 +204,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError) as error:
-        raise UsageError(f"{path} can't be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"{path} can't be read as a checkpoint ({why}); restore it from a copy, or train again."
+        ) from error
     if not isinstance(state, dict) or "config" not in state or "state_dict" not in state:
         raise UsageError(f"{path} is not a checkpoint of RecBole: it holds no configuration and no parameters.")
     return state

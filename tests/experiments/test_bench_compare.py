@@ -308,6 +308,7 @@ compare({str(table)!r}, only=["Pop"])
         ("seeds: [1, 2]", "<<<<<<< HEAD\nseeds: [1, 2]\n=======\nseeds: [2]\n>>>>>>> b", "merge conflict in line"),
         ("[recall@5, dislikerecall@5]", "[ndcg@5]", "add ndcg to 'metrics'"),
         ("[recall@5, dislikerecall@5]", "[recall@10]", "add 10 to 'topk'"),
+        ("columns: [recall@5, dislikerecall@5]", "", "or name the table's 'columns'"),
         ("[recall@5, dislikerecall@5]", "[recall@]", "must read like recall@20"),
         ("[recall@5, dislikerecall@5]", "recall", "'columns' must be a list"),
         ("common: {metrics", "common: [a]\nx: {metrics", "unknown key 'x'"),
