@@ -187,7 +187,7 @@ def check_values(
     ranges = ranges_of(model_class)
     for key in given:
         value = final.get(key)
-        if value is None and not _is_finite(defaults.get(key)):
+        if value is None:
             continue
         _check_kind(key, value, defaults.get(key))
         declared = declared_for(ranges[key], defaults.get(key)) if key in ranges else None
