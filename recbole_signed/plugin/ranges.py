@@ -230,13 +230,6 @@ def check_values(
     _check_modes(final.get("eval_args"))
     sampling = final.get("train_neg_sample_args")
     _check_sampling(sampling)
-    drawn = isinstance(sampling, Mapping) and sampling.get("distribution") not in (None, "none")
-    compares = getattr(getattr(model_class, "input_type", None), "name", "") == "PAIRWISE"
-    if "train_neg_sample_args" in given and by_recbole and compares and not drawn:
-        raise UsageError(
-            f"train_neg_sample_args is {sampling!r}, but {model_class.__name__} compares liked items with drawn ones; "
-            "give {distribution: uniform}."
-        )
     _warn_of_missing_gpu(given, final)
 
 

@@ -234,7 +234,6 @@ def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
         ({"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
         ({"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
         ({"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
-        ({"train_neg_sample_args": None}, "BPR compares liked items with drawn ones; give {distribution: uniform}"),
         ({"show_progress": "maybe"}, "it must be True or False"),
         ({"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),
         ({"topk": [43], "valid_metric": "NDCG@43"}, "topk is 43, but 'toy-signed' has only 42 items"),
