@@ -129,6 +129,11 @@ def unknown_values(values: ItemValues, batch: EventBatch) -> dict[int, str]:
     return found
 
 
+def under(asked: Asked | None, edges: EdgeState) -> EdgeState:
+    """Return edges as what a user asks for makes them; themselves where it asks for nothing."""
+    return edges if asked is None else asked.over(edges)
+
+
 @dataclass(frozen=True)
 class Asked:
     """What is in force of one user, newest first, and the items that each value of it moves."""

@@ -33,7 +33,7 @@ from recbole_signed.graph.personal_verdict import (
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, sign_of
-from recbole_signed.live.learners.asked import Asked, OwnEdges
+from recbole_signed.live.learners.asked import Asked, OwnEdges, under
 from recbole_signed.live.learners.base import IntArray, Learner
 from recbole_signed.live.learners.popular import PopularLearner
 from recbole_signed.live.store.edge_views import Rows
@@ -181,7 +181,7 @@ def explained(
     learner: Any, edges: EdgeState, user: int, items: IntArray, keys: Keys | None = None, asked: Asked | None = None
 ) -> list[Any]:
     """Return what ``learner.explain`` tells of the scores of items, and why they are ranked lower or higher."""
-    edges = edges if asked is None else asked.over(edges)
+    edges = under(asked, edges)
     judged = Judged(learner, edges, np.array([user]), keys)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     unread = row.ids[sign_of(row.kind) == 0]  # by every learner, but these items leave the lists
@@ -252,7 +252,7 @@ def best_items(
     """Return the ``k`` best items that a user has no edge to and what they are ranked by, best first, ties by keys."""
     # a user without a verdict that the learner does not know gets what an unknown one gets; where all scores are 0, as
     # for edges to new items alone, it is items by their likes
-    edges = edges if asked is None else asked.over(edges)
+    edges = under(asked, edges)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     if 0 < user < edges.n_users:
         edges = OwnEdges.of(edges, user, row)  # which is read once

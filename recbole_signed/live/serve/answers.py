@@ -18,7 +18,7 @@ from recbole_signed.errors import NotFoundError, UsageError
 from recbole_signed.ids_and_times import day
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, TYPES
-from recbole_signed.live.learners.asked import Asked, ItemValues
+from recbole_signed.live.learners.asked import Asked, ItemValues, under
 from recbole_signed.live.learners.ranking import best_items, lowered_by, with_parameters
 from recbole_signed.live.learners.ranking import explained as explained_by
 from recbole_signed.live.replica import OnlineReplica
@@ -407,7 +407,7 @@ class Answers:
             own = np.unique(np.concatenate([each.items for each in told]))
             tokens = pl.Series([token or "" for token in state.items.tokens(own.tolist())], dtype=pl.String)
             reasons = [tuple({**of.told(state.items), "value": value} for of, value in each.reasons) for each in told]
-            held = state.edges if asked is None else asked.over(state.edges)
+            held = under(asked, state.edges)
             met = np.isin(numbers, held.of_user(number).ids if 0 < number < held.n_users else [])
         # updates go on meanwhile
         dates = {edge: day(at) for edge, _, at in edges if at}
@@ -452,7 +452,7 @@ class Answers:
             ]
             now, before = ([each for each, _ in self._named(state.items, *ranked)] for ranked in found)
             keys = state.users.keys, state.items.keys
-            edges = state.edges if asked is None else asked.over(state.edges)
+            edges = under(asked, state.edges)
             near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item, keys)
             name, *fallen = state.items.tokens([item, *near])
             lowered = [each for each in fallen if each in now or each in before]

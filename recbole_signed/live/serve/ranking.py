@@ -19,7 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, NAMES, SKIP, VIEW
-from recbole_signed.live.learners.asked import Asked, OwnEdges
+from recbole_signed.live.learners.asked import Asked, OwnEdges, under
 from recbole_signed.live.learners.base import IntArray, Learner
 from recbole_signed.live.serve.experiments import Assignment
 from recbole_signed.live.serve.schemas import WishInfo
@@ -116,7 +116,7 @@ def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
 
 def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[int, EdgeState, Asked | None] | None:
     """Return the item of a user's newest dislike, and edges and what is asked for without it; None for no dislike."""
-    row = (edges if asked is None else asked.over(edges)).of_user(user) if 0 < user < edges.n_users else None
+    row = under(asked, edges).of_user(user) if 0 < user < edges.n_users else None
     if row is None or not (row.kind == DISLIKE).any():
         return None
     assert row.timestamp is not None
