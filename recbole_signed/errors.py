@@ -95,7 +95,7 @@ def ending(name: str, known: Iterable[str], shown: Mapping[str, str] | None = No
 def wrong_separator(columns: Sequence[str]) -> str:
     """Return what to do where a column looks like several, as of a file read by a wrong separator, or ``""``."""
     several = 1 if len(columns) == 1 else 2  # a name may hold a comma
-    found = next((each for each in _SEPARATORS if max(name.count(each) for name in columns) >= several), None)
+    found = next((each for each in _SEPARATORS if any(name.count(each) >= several for name in columns)), None)
     return "" if found is None else f"; that looks like several columns: read the file with the separator {found!r}."
 
 

@@ -194,7 +194,7 @@ def check_values(
         if declared is not None:
             check_range(key, value, declared)
         if isinstance(declared, Interval) and declared.kind is int:
-            final[key] = int(final[key])
+            final[key] = int(value)
     by_recbole = not (getattr(model_class, "batches", None) or hasattr(model_class, "fit"))
     if by_recbole and "train_batch_size" in given and final["train_batch_size"] == 0:
         raise UsageError(
@@ -228,8 +228,7 @@ def check_values(
         raise UsageError(f"learner is {learner!r}; it must be one of {', '.join(LEARNERS)}.")
     _check_split(final.get("eval_args"))
     _check_modes(final.get("eval_args"))
-    sampling = final.get("train_neg_sample_args")
-    _check_sampling(sampling)
+    _check_sampling(final.get("train_neg_sample_args"))
     _warn_of_missing_gpu(given, final)
 
 

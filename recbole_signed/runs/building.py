@@ -98,16 +98,11 @@ def _tuning(lines: Mapping[str, Sequence[RunRow]]) -> str:
         tuned = [(row, row.tuned) for row in rows if row.ok and row.tuned is not None]
         if any(how.get("split") != row.split for row, how in tuned):
             split.append(label)
-        if other := {str(how["metric"]) for row, how in tuned if _by_another(row)}:
+        known = [(row.valid_metric, how["metric"]) for row, how in tuned if row.valid_metric and how.get("metric")]
+        if other := {by for own, by in known if own.lower() != by.lower()}:
             metric.append(f"{label} ({', '.join(sorted(other))})")
     text = f"{text}, on another split: {', '.join(split)}" if split else text
     return f"{text}, by another metric: {', '.join(metric)}" if metric else text
-
-
-def _by_another(row: RunRow) -> bool:
-    """Whether the metric that a tuning went by is known, and not that of the row."""
-    metric = (row.tuned or {}).get("metric")
-    return bool(metric and row.valid_metric) and str(metric).lower() != str(row.valid_metric).lower()
 
 
 def _cut_short(lines: Mapping[str, Sequence[RunRow]]) -> str:

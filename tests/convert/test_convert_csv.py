@@ -45,8 +45,8 @@ letters = st.characters(exclude_categories=("Cs", "Cc"))
 token = (
     st.one_of(st.integers(0, 10**12).map(str), st.text(letters, min_size=1, max_size=6))
     .filter(lambda text: text.strip() and text not in MISSING_TOKENS and not re.fullmatch(r"-?[0-9]+\.0+", text))
-    .filter(lambda text: not text.strip().startswith("\ufeff"))
-)  # see below
+    .filter(lambda text: not text.strip().startswith("\ufeff"))  # it is taken off, see below
+)
 rating = st.one_of(st.integers(1, 10).map(lambda n: n / 2), st.floats(allow_nan=False, allow_infinity=False, width=64))
 time = st.integers(0, 2_000_000_000)
 interaction = st.tuples(token, token, rating, st.sampled_from([-1, 0, 1]), time)

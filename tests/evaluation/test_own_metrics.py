@@ -87,7 +87,7 @@ def result(*words: str) -> str:
 def test_a_metric_of_ones_own_is_in_runs_tables_and_searches(folder: Path) -> None:
     found = json.loads(result("script.py"))
     assert found["reasons"] == [None, None]
-    assert found["table"]["Pop"] == found["run"]["firstdislikes@5"] != found["table"]["EASE"]
+    assert found["table"]["Pop"] == found["run"]["firstdislikes@5"] < found["table"]["EASE"]
     assert found["header"] == [["FirstDislikes@5", True]]
     assert (found["new"], found["trials"]) == (0, ["complete", "complete"])
     Path("own.py").write_text(f"{METRIC}\n# another version\n", encoding="utf-8")

@@ -324,7 +324,8 @@ class Feed:
                     if each.reason != LATE_REASON and event.user_id not in forgotten:  # nothing of these is kept
                         row = {name: value for name, value in vars(event).items() if value not in (None, "")}
                         refused.append(DeadLetter(str(each.reason), event.event_id, row))
-            self._writer.keep(self._source.name, refused)
+            if refused:
+                self._writer.keep(self._source.name, refused)
 
         forgotten = {event.user_id for event in events if event.type == NAMES[FORGET_USER]}
 

@@ -107,7 +107,7 @@ class Wishes:
         for user, *key in gone:
             keys.setdefault(user, set()).add((key[0], key[1], key[2]))
         for user, over in keys.items():  # replaced as a whole, as in `_read`
-            self._of[user] = {key: each for key, each in self._of[user].items() if key not in over}
+            self._of[user] = {key: each for key, each in self._of.get(user, {}).items() if key not in over}
         return bool(gone)
 
     def follow(self, logged: LogBatch, forgotten: Iterable[int]) -> None:
