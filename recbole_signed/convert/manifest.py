@@ -21,7 +21,7 @@ from recbole_signed.files import sha256
 
 _PAIR = ["user_id", "item_id"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_SUSPICIOUS_BEFORE = 5 * 365 * 86400
+_SUSPICIOUS_BEFORE = 7 * 365 * 86400  # 202401051200, a date, is a time of 1976 in milliseconds
 _CLOCKS_DIFFER = 86400
 
 
@@ -74,7 +74,10 @@ def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
     if unix_time and rows["time"] is not None:
         last, date = rows["time"]["last_raw"], rows["time"]["last"]
         if last < _SUSPICIOUS_BEFORE:
-            found.append("all times lie before 1975: they may not be unix times")
+            found.append(
+                "all times lie before 1977: they may not be unix times; for digits of a date, such as 202401051200, "
+                "give time_format="
+            )
         elif last > now() + _CLOCKS_DIFFER:
             found.append(
                 f"the last time, {date or last}, lies in the future: models of time count ages from it, and a split by "
