@@ -289,17 +289,15 @@ class OrderFilter:
         rows.data = np.log1p(rows.data * self._per_item[rows.indices])
         return rows
 
-    def features(self, users: UserEdges) -> torch.Tensor:
-        """Return all features of some users, float32 ``[n_users, n_features, n_items]``."""
+    def own_features(self, users: UserEdges, items: IntArray) -> torch.Tensor:
+        """Return the features after :data:`ITEM` of some users and items, float32 ``[n_users, n, len(items)]``."""
         assert users.sequences is not None
-        n_items = self.taste.counters.n_items
-        found = torch.zeros(users.n_users, len(FEATURES), n_items)
-        found[:, : len(ITEM)] = self.item_features.cpu()
+        found = torch.zeros(users.n_users, len(FEATURES) - len(ITEM), len(items))
         taste, transition = self.dense_scores(users)
-        found[:, len(ITEM)] = _log(taste, TASTE_SCALE).cpu()
-        found[:, len(ITEM) + 1] = _log(transition, TRANSITION_SCALE).cpu()
+        found[:, 0] = _log(taste[:, items], TASTE_SCALE)
+        found[:, 1] = _log(transition[:, items], TRANSITION_SCALE)
         for name, each in self.paired(users.sequences):
-            found[:, FEATURES.index(name)] = torch.from_numpy(each)
+            found[:, FEATURES.index(name) - len(ITEM)] = torch.from_numpy(each[:, items])
         return found
 
     # ---- scores ----

@@ -36,16 +36,18 @@ FACTORS = (0.5, 0.7, 1.4, 2.0)
 """What the weights of trends are multiplied by for users without a verdict."""
 BEST = 200
 """Candidates of a user that weights are fitted to again, in :func:`sharpened`: those with the highest scores."""
-ROWS = 32
-"""Users whose features are worked on at a time."""
+BLOCK = 100_000
+"""Scores of users whose features are worked on at a time, about."""
 
 
 @dataclass(frozen=True)
 class Likes:
     """Held-out likes of some users: the features of items, and which of these were liked."""
 
-    features: torch.Tensor
-    """float32 ``[n, n_features, n_candidates]``."""
+    shared: torch.Tensor
+    """The first features, which are the same for all users, float32 ``[n_shared, n_candidates]``."""
+    own: torch.Tensor
+    """The other features, float32 ``[n, n_own, n_candidates]``."""
     offset: torch.Tensor
     """``[n, n_candidates]``: -inf for what is hidden, else the log of how many items one stands for."""
     user: torch.Tensor
@@ -63,12 +65,13 @@ class Likes:
         n_items = validation.users.n_items
         items, offset = candidates(made)
         n_users = min(validation.n_users, max(CELLS // max(len(items), 1), 1))
-        features = torch.empty(n_users, len(FEATURES), len(items))
+        own = torch.empty(n_users, len(FEATURES) - len(ITEM), len(items))
         alone = torch.zeros(n_users, dtype=torch.bool)
-        for first in range(0, n_users, ROWS):
-            rows = slice(first, min(first + ROWS, n_users))
+        step = max(BLOCK // n_items, 1)
+        for first in range(0, n_users, step):
+            rows = slice(first, min(first + step, n_users))
             some = users(rows)
-            features[rows] = made.features(some)[:, :, items]
+            own[rows] = made.own_features(some, items)
             alone[rows] = torch.from_numpy(some.degrees == 0)
         place = np.full(n_items, -1)
         place[items] = np.arange(len(items))
@@ -80,7 +83,8 @@ class Likes:
         open_ = (user < n_users) & (place[item] >= 0)
         like_user, like_place = torch.from_numpy(user[open_]), torch.from_numpy(place[item[open_]])
         shown = ~offsets[like_user, like_place].isneginf()
-        return cls(features, offsets, like_user[shown], like_place[shown], alone, torch.arange(n_users))
+        shared, every = made.item_features.cpu()[:, items], torch.arange(n_users)
+        return cls(shared, own, offsets, like_user[shown], like_place[shown], alone, every)
 
     def only(self, users: torch.Tensor) -> Likes:
         """Return those of some users, by a mask ``[n_users]``."""
@@ -89,10 +93,23 @@ class Likes:
         user, place = number[self.user[theirs]], self.place[theirs]
         return replace(self, user=user, place=place, alone=self.alone[users], rows=self.rows[users])
 
+    def first(self, n: int) -> Likes:
+        """Return the same with the first ``n`` features alone."""
+        return replace(self, shared=self.shared[:n], own=self.own[:, : max(n - len(self.shared), 0)])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.shared) + self.own.shape[1]
+
     def blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Give features and offsets of a few users at a time, in their order."""
-        for rows in self.rows.split(ROWS):
-            yield self.features[rows], self.offset[rows]
+        """Give features ``[n, n_features, n_candidates]`` and offsets of a few users at a time, in their order."""
+        for rows in self.rows.split(max(BLOCK // max(self.offset.shape[1], 1), 1)):
+            yield torch.cat([self.shared.expand(len(rows), -1, -1), self.own[rows]], dim=1), self.offset[rows]
+
+    def liked(self) -> torch.Tensor:
+        """Return the features of the likes, ``[n_likes, n_features]``."""
+        return torch.cat([self.shared.T[self.place], self.own[self.rows[self.user], :, self.place]], dim=1)
 
     def sums(self, weights: Weights, part: slice) -> torch.Tensor:
         """Return the weighted sums of some of the features, ``[n_users, n_candidates]``."""
@@ -102,15 +119,18 @@ class Likes:
 
     def best(self, weights: Weights) -> Likes:
         """Return the candidates of the highest scores by weights of the first features, for users who like any."""
-        scores = self.sums(weights, slice(len(weights))) + self.offset[self.rows]
+        first = self.first(len(weights))
+        scores = first.sums(weights, slice(None)).add_(self.offset[self.rows])
         best = scores.topk(min(BEST, scores.shape[1]), dim=1).indices
-        place = torch.full(scores.shape, -1).scatter_(1, best, torch.arange(best.shape[1]).expand_as(best))
-        place = place[self.user, self.place]
+        place = torch.full(scores.shape, -1, dtype=torch.int16)
+        place.scatter_(1, best, torch.arange(best.shape[1], dtype=torch.int16).expand_as(best))
+        place = place[self.user, self.place].long()
         there = place >= 0
         row = self.rows[:, None]
-        features = self.features[row, : len(weights), best].transpose(1, 2)
+        own = torch.cat([first.shared.T[best], first.own[row, :, best]], dim=2).transpose(1, 2)
         user, rows = self.user[there], torch.arange(len(self.rows))
-        found = Likes(features, self.offset[row, best], user, place[there], self.alone, rows)
+        shared = self.shared[:0, : best.shape[1]]
+        found = Likes(shared, own, self.offset[row, best], user, place[there], self.alone, rows)
         return found.only(torch.bincount(user, minlength=len(rows)) > 0)
 
 
@@ -157,7 +177,7 @@ def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0, 
     without_it = replace(first, weights=np.where(np.isin(np.arange(split), AROUND), 0.0, first.weights))
     few = int(likes.alone.sum()) < ENOUGH and start.information is None
     alone = likes if few else likes.only(likes.alone)
-    of_items = replace(alone, features=alone.features[:, : len(ITEM)])  # a view
+    of_items = alone.first(len(ITEM))
     spread, spread_alone = (spread_of(each) if len(each.rows) else None for each in (with_verdicts, of_items))
     if among_best:
         with_verdicts, of_items = with_verdicts.best(first.weights), of_items.best(last.weights)
@@ -181,13 +201,13 @@ def _most_likely(
 ) -> tuple[Weights, npt.NDArray[np.float64], float]:
     """Return the weights of the features, their information, and the loss, by Newton's method; all users have likes."""
     n = len(likes.rows)
-    known = np.zeros((likes.features.shape[1],) * 2) if before.information is None else before.information
+    known = np.zeros((likes.n_features,) * 2) if before.information is None else before.information
     if not n:
         return before.weights, known, 0.0
     scale = spread_of(likes) if spread is None else spread
     scale = np.where((scale > SMALLEST) & ~np.isin(np.arange(len(scale)), left_out), scale, np.inf)
     share = 1.0 / torch.bincount(likes.user)[likes.user].double()
-    liked = (share @ likes.features[likes.rows[likes.user], :, likes.place].double()).numpy() / scale / n
+    liked = (share @ likes.liked().double()).numpy() / scale / n
     middle = before.weights * np.where(np.isfinite(scale), scale, 0.0)
     unknown = np.where(known.diagonal() == 0, 2 * worth / n, 0.0)
     hold = known / np.outer(scale, scale) / n + np.diag(2 * RIDGE + unknown)

@@ -35,7 +35,7 @@ SCALES = (2.0, 10.0, 50.0)
 """In events."""
 RIDGE = 0.03
 """As a part of the mean square of a source's numbers."""
-EVENTS = 200_000
+EVENTS = 25_000
 """Events whose sources are held at a time."""
 NOISE = 1e-5
 """Length of a source times the operator, over the product of both lengths, up to which it is rounding of float32."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from order_features import features_in, features_of
 from refusals import check_refused
 from scipy.special import logsumexp
 
@@ -166,7 +167,7 @@ def test_features_are_their_formulas_and_scores_their_weighted_sum(steps: int, m
     monkeypatch.setattr(order, "STEPS", steps)
     world, filter_ = small(), made()
     wanted = written_out(world, filter_, steps)
-    found = filter_.features(world.everyone).numpy()
+    found = features_of(filter_, world.everyone).numpy()
     for place, name in enumerate(FEATURES):
         np.testing.assert_allclose(found[:, place], wanted[name], rtol=2e-4, atol=2e-4, err_msg=name)
         assert np.ptp(wanted[name]) > 0.1, name
@@ -182,7 +183,7 @@ def test_features_are_their_formulas_and_scores_their_weighted_sum(steps: int, m
 def test_of_a_long_history_the_last_moments_count() -> None:
     world = World.of(20, 60, 120, seed=3)
     filter_ = world.made()
-    wanted, found = written_out(world, filter_), filter_.features(world.everyone).numpy()
+    wanted, found = written_out(world, filter_), features_of(filter_, world.everyone).numpy()
     assert np.bincount(world.user).max() > 45
     for name in order.PAIRED:
         np.testing.assert_allclose(found[:, FEATURES.index(name)], wanted[name], rtol=2e-4, atol=2e-4, err_msg=name)
@@ -236,7 +237,7 @@ def test_pairs_of_users_and_items_have_the_scores_of_all() -> None:
 
 def test_without_an_order_taste_and_items_are_left_and_without_a_transition_the_rest() -> None:
     world, filter_ = small(), made()
-    features = {name: filter_.features(world.everyone)[:, place] for place, name in enumerate(FEATURES)}
+    features = {name: features_of(filter_, world.everyone)[:, place] for place, name in enumerate(FEATURES)}
     plain = PARAMETERS["taste"] * features["taste"] + filter_.items_for(world.everyone)
     torch.testing.assert_close(filter_.scores(world.graph), plain, rtol=1e-4, atol=1e-4)
     without = replace(filter_, order=replace(filter_.order, transition=None))
@@ -250,7 +251,7 @@ def test_explanations_sum_to_the_score_and_recency_is_the_part_of_the_order(
 ) -> None:
     monkeypatch.setattr(order, "STEPS", steps)
     world, filter_ = small(), made()
-    features, scores = filter_.features(world.everyone).double().numpy(), filter_.scores(world.everyone).numpy()
+    features, scores = features_of(filter_, world.everyone).double().numpy(), filter_.scores(world.everyone).numpy()
     ordered = [FEATURES.index(name) for name in ("transition", *order.PAIRED)]
     for user in (0, 1, 5, 12):
         items = np.arange(0, world.n_items - 1, 4)
@@ -304,6 +305,7 @@ def random_likes(seed: int = 0, n_users: int = 40, n_candidates: int = 35) -> Li
     best = np.argsort(-utility, axis=1)
     user, place = zip(*[(u, best[u, n]) for u in range(n_users - 1) for n in range(1 + u % 3)], strict=True)
     return Likes(
+        torch.zeros(0, n_candidates),
         torch.from_numpy(features),
         torch.from_numpy(offset).float(),
         torch.tensor(user),
@@ -316,13 +318,13 @@ def random_likes(seed: int = 0, n_users: int = 40, n_candidates: int = 35) -> Li
 def dense(likes: Likes) -> Likes:
     """Return the same with the features and offsets of its users alone."""
     rows = likes.rows
-    return replace(likes, features=likes.features[rows], offset=likes.offset[rows], rows=torch.arange(len(rows)))
+    return replace(likes, own=likes.own[rows], offset=likes.offset[rows], rows=torch.arange(len(rows)))
 
 
 def optimum(likes: Likes, before: np.ndarray, worth: float = 0.0) -> np.ndarray:
     """Return the weights that BFGS finds, from the likelihood of the first features, as many as ``before`` has."""
-    likes = dense(replace(likes, features=likes.features[:, : len(before)]))
-    x, offset = likes.features.double().numpy(), likes.offset.double().numpy()
+    likes = dense(replace(likes, own=likes.own[:, : len(before)]))
+    x, offset = likes.own.double().numpy(), likes.offset.double().numpy()
     user, place = likes.user.numpy(), likes.place.numpy()
     who, count = np.unique(user, return_counts=True)
     each = 1 / count[np.searchsorted(who, user)]
@@ -363,7 +365,7 @@ def test_information_is_the_second_derivative_of_the_likelihood() -> None:
     likes = random_likes(n_users=60)
     fit = fitted_weights(likes)
     some, split = dense(likes.only(torch.bincount(likes.user, minlength=60) > 0)), len(FEATURES)
-    x, offset = some.features.double().numpy(), some.offset.double().numpy()
+    x, offset = some.own.double().numpy(), some.offset.double().numpy()
     scores = np.einsum("f,ufi->ui", fit.weights[:split], x) + offset
     share = np.exp(scores - logsumexp(scores, axis=1)[:, None])
     centred = x - np.einsum("ui,ufi->uf", share, x)[:, :, None]
@@ -399,13 +401,13 @@ def test_around_is_left_out_where_it_gains_little_and_stays_out() -> None:
     out = np.where(TWO_STEPS, 0.0, start)
     assert fitted_weights(likes).weights[AROUND] > 0.1
     assert (fitted_weights(likes, Fit(out)).weights[TWO_STEPS] == 0.0).all()
-    noise, two = likes.features.clone(), TWO_STEPS[: len(FEATURES)]
+    noise, two = likes.own.clone(), TWO_STEPS[: len(FEATURES)]
     noise[:, two] = torch.from_numpy(np.random.default_rng(1).normal(size=noise[:, two].shape)).float()
-    found = fitted_weights(replace(likes, features=noise)).weights
+    found = fitted_weights(replace(likes, own=noise)).weights
     assert (found[TWO_STEPS] == 0.0).all()
-    assert (sharpened(replace(likes, features=noise), found)[0][TWO_STEPS] == 0.0).all()
+    assert (sharpened(replace(likes, own=noise), found)[0][TWO_STEPS] == 0.0).all()
     noise[:, two] = 0.0  # whatever they say then
-    np.testing.assert_allclose(found, fitted_weights(replace(likes, features=noise), Fit(out)).weights, atol=1e-6)
+    np.testing.assert_allclose(found, fitted_weights(replace(likes, own=noise), Fit(out)).weights, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_alone", [0, 10, 60])
@@ -445,7 +447,7 @@ def test_likes_of_some_users_are_theirs() -> None:
     likes = replace(random_likes(), alone=torch.arange(40) % 3 == 0)
     users = torch.arange(40) % 2 == 1
     found = dense(likes.only(users))
-    torch.testing.assert_close(found.features, likes.features[1::2])
+    torch.testing.assert_close(found.own, likes.own[1::2])
     torch.testing.assert_close(found.offset, likes.offset[1::2])
     assert found.alone.tolist() == likes.alone[1::2].tolist()
     pairs = zip(likes.user.tolist(), likes.place.tolist(), strict=True)
@@ -456,16 +458,16 @@ def test_likes_of_some_users_are_theirs() -> None:
 def test_hidden_candidates_do_not_count() -> None:
     likes = random_likes()
     wanted = fitted_weights(likes).weights
-    features = likes.features.clone()
+    features = likes.own.clone()
     hidden = likes.offset.isneginf()
     at = torch.nonzero(hidden)[::2]  # two that are swapped leave the scales of features as they are
     other = torch.nonzero(hidden)[1::2][: len(at)]
     at = at[: len(other)]
     features[at[:, 0], :, at[:, 1]], features[other[:, 0], :, other[:, 1]] = (
-        likes.features[other[:, 0], :, other[:, 1]],
-        likes.features[at[:, 0], :, at[:, 1]],
+        likes.own[other[:, 0], :, other[:, 1]],
+        likes.own[at[:, 0], :, at[:, 1]],
     )
-    np.testing.assert_allclose(fitted_weights(replace(likes, features=features)).weights, wanted, atol=1e-3)
+    np.testing.assert_allclose(fitted_weights(replace(likes, own=features)).weights, wanted, atol=1e-3)
 
 
 @functools.cache
@@ -506,8 +508,8 @@ def test_likes_have_the_features_of_their_users_and_what_is_hidden_is_no_candida
     assert not offset.any()
     found = likes_of()
     some = np.array([3, 77, 150])
-    wanted = filter_.features(first.edges(validation.numbers[some]))[:, :, items]
-    torch.testing.assert_close(found.features[some], wanted, rtol=1e-4, atol=1e-4)
+    wanted = features_of(filter_, first.edges(validation.numbers[some]))[:, :, items]
+    torch.testing.assert_close(features_in(found)[some], wanted, rtol=1e-4, atol=1e-4)
     hidden = torch.zeros(validation.n_users, first.n_items, dtype=torch.bool)
     hidden[validation.hidden] = True
     torch.testing.assert_close(found.offset.isneginf(), hidden[:, items])
@@ -531,10 +533,10 @@ def test_a_like_of_what_is_hidden_tells_nothing() -> None:
 
 def test_of_many_users_the_first_are_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = likes_of()
-    monkeypatch.setattr(order_weights, "CELLS", 50 * whole.features.shape[2])
+    monkeypatch.setattr(order_weights, "CELLS", 50 * whole.own.shape[2])
     found = likes_of()
-    assert len(found.features) == 50
-    torch.testing.assert_close(found.features, whole.features[:50], rtol=1e-4, atol=1e-4)
+    assert len(found.own) == 50
+    torch.testing.assert_close(features_in(found), features_in(whole)[:50], rtol=1e-4, atol=1e-4)
     assert found.user.max() < 50
     assert len(found.user) == (whole.user < 50).sum()
 
@@ -552,7 +554,7 @@ def test_of_a_large_catalogue_a_part_gives_about_the_same_weights(monkeypatch: p
     assert len(sure) == 75
     assert sure.min() >= np.sort(exposures)[-75:].min()
     part = fitted_weights(likes_of()).weights
-    features = filter_.features(first.everyone)[1:, :, exposures > 0]  # the others come last, whatever they have
+    features = features_of(filter_, first.everyone)[1:, :, exposures > 0]  # the others come last, whatever they have
     one, other = (torch.from_numpy(each[: len(FEATURES)]).float() @ features for each in (whole, part))
     correlation = np.corrcoef(one.flatten().numpy(), other.flatten().numpy())[0, 1]
     assert correlation > 0.95
@@ -595,7 +597,7 @@ def test_weights_that_are_given_hold() -> None:
 
 def mean_loss(likes: Likes, weights: np.ndarray) -> float:
     """Return the negative log-likelihood of the likes of a user, which count the same in all."""
-    scores = np.einsum("f,ufi->ui", weights, likes.features[:, : len(weights)]) + likes.offset.numpy()
+    scores = np.einsum("f,ufi->ui", weights, likes.own[:, : len(weights)]) + likes.offset.numpy()
     each = logsumexp(scores, axis=1)[likes.user] - scores[likes.user, likes.place]
     return float((each / np.bincount(likes.user)[likes.user]).sum() / len(likes.alone))
 
@@ -607,7 +609,7 @@ def test_sharpened_weights_are_those_of_the_likes_among_the_best_candidates(monk
     found, tried = sharpened(likes, start)
     assert tried == len(order_weights.FACTORS)
     own, part = dense(likes.only(~likes.alone)), slice(split)
-    scores = np.einsum("f,ufi->ui", start[part], own.features) + own.offset.numpy()
+    scores = np.einsum("f,ufi->ui", start[part], own.own) + own.offset.numpy()
     last = np.sort(scores, axis=1)[:, [-8]]
     place = (scores[own.user, own.place] >= last[own.user, 0]).nonzero()[0]
     best = replace(
@@ -637,7 +639,7 @@ def test_trends_of_users_without_a_verdict_are_multiplied_by_what_ranks_best() -
 
     def ndcg(times: float) -> np.ndarray:
         weights = np.concatenate([start[[split]], times * start[split + 1 :]])
-        scores = np.einsum("f,ufi->ui", weights, alone.features[:, : len(weights)]) + alone.offset.numpy()
+        scores = np.einsum("f,ufi->ui", weights, alone.own[:, : len(weights)]) + alone.offset.numpy()
         place = (-scores).argsort(axis=1, kind="stable").argsort(axis=1)
         values = []
         for user in np.unique(alone.user):

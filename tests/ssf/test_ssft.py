@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from given_weights import WEIGHTS
+from order_features import features_of
 from prepared import trainer_of
 from refusals import check_refused
 
@@ -92,7 +93,7 @@ def test_scores_are_those_of_the_filter_of_its_verdicts(prepare: Callable[..., A
 def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(prepare: Callable[..., Any]) -> None:
     fitted, _, parts = prepare(**FIXED)
     fitted.fit()
-    features = fitted.filter.features(edges_of(fitted, verdicts(parts)))
+    features = features_of(fitted.filter, edges_of(fitted, verdicts(parts)))
     for user, item in ((4, 9), (11, 3), (17, 20)):
         told = fitted.explain(user, item)
         assert told.recency is not None

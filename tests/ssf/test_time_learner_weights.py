@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from edge_streams import Stream
+from order_features import features_of
 
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, VIEW
@@ -87,7 +88,8 @@ def test_weights_are_fitted_to_new_likes_with_features_as_they_were(since: float
     place = np.searchsorted(known, new.item)
     open_ = np.isin(new.item, known) & ~offset[row, new.item].isneginf().numpy()
     likes = Likes(
-        earlier.filter.features(edges)[:, :, known],
+        torch.zeros(0, len(known)),
+        features_of(earlier.filter, edges)[:, :, known],
         offset[:, known],
         torch.from_numpy(row[open_]),
         torch.from_numpy(place[open_]),
