@@ -234,7 +234,8 @@ def test_equal_scores_stand_in_the_order_of_keys_whatever_k_is(signed: ModuleTyp
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(0, 5, (20, n_items), generator=generator).float()
     keys = torch.randperm(n_items, generator=generator)
-    best = [sorted(range(n_items), key=lambda item: (-row[item], keys[item]))[:10] for row in scores]
+    order = keys.tolist()
+    best = [sorted(range(n_items), key=lambda item: (-row[item], order[item]))[:10] for row in scores.tolist()]
     likes, dislikes = pairs([row[:3] for row in best]), pairs([row[3:6] for row in best])
     batch = SignedBatch(torch.arange(20), dislikes, torch.full((20,), 3), n_items)
     batch.item_keys = keys
