@@ -245,13 +245,16 @@ def first_lines(path: Path, encoding: str = "utf-8", *, header: bool = False) ->
 
 
 def _guess_separator(first_line: str, suffix: str, wanted: int | None) -> str:
-    """Take the separator that gives the number of columns that is wanted, else the first that the line has."""
-    candidates = ["\t", ",", "::", ";", "|", WHITESPACE]
+    """Take the separator that gives the number of columns that is wanted, else the one that is there most often."""
     if suffix in (".tsv", ".tab"):
         return "\t"
-    for separator in candidates:
-        fields = len(first_line.split(None if separator == WHITESPACE else separator))
-        if fields == wanted or (wanted is None and fields > 1):
+    candidates = ["\t", ",", "::", ";", "|"]
+    if wanted is None:  # a name may hold another separator, as in 'user;item;rating, 1 to 5'
+        plain = re.sub('"[^"]*"', "", first_line)
+        found = max(candidates, key=plain.count)
+        return found if found in plain else WHITESPACE if len(plain.split()) > 1 else ","
+    for separator in [*candidates, WHITESPACE]:
+        if len(first_line.split(None if separator == WHITESPACE else separator)) == wanted:
             return separator
     return ","
 

@@ -36,6 +36,14 @@ def test_the_separator_of_the_first_line_is_taken_and_its_rows_keep_their_number
     log("sep=;\n").refuses("log.csv holds no rows", **RULE)
 
 
+@pytest.mark.parametrize("header", ["user;item;rating, of 5", 'user;item;"rating, of, 5"', "user;item id;rating of 5"])
+def test_the_separator_that_a_header_has_most_often_is_taken(log: Raw, header: str) -> None:
+    log(f"{header}\nanna;7;5\nbert;8;1\n")
+    rating = header.split(";")[2].strip('"')
+    rule = {"like": f"'{rating}' >= 4", "dislike": f"'{rating}' <= 2"}
+    assert pairs_of(log.made(item=header.split(";")[1], **rule)) == [("anna", "7"), ("bert", "8")]
+
+
 def test_blanks_around_ids_and_numbers(log: Raw) -> None:
     log("user, item, rating\nanna , 7, 5\n\u00a0anna,007, 1\n bo b, 8.0, 1\n")
     assert pairs_of(log.made(**RULE)) == [("anna", "7"), ("anna", "007"), ("bo b", "8.0")]
