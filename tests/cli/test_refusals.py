@@ -288,7 +288,7 @@ def test_a_wrong_separator_is_named(said: Callable[..., str], tmp_path: Path) ->
     words = ("convert", "csv", "-i", str(file), "separator=comma", "like=rating >= 4")
     assert hint in said(*words)
     assert hint in said(*words, "user=user", "item=item")
-    file.write_text("user;item;rating;a,b\na;x;5;1,2\n", encoding="utf-8")
+    file.write_text("user;item;rating;a,b,c,d\na;x;5;1,2,3,4\n", encoding="utf-8")
     assert hint in said("convert", "csv", "-i", str(file), "like=rating >= 4")
     folder = Path("dataset") / "semicolons"
     folder.mkdir(parents=True)
