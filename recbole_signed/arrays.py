@@ -44,10 +44,11 @@ def spans(start: npt.NDArray[np.integer[Any]], length: npt.NDArray[np.integer[An
 def in_rows(
     row: npt.NDArray[np.integer[Any]], values: npt.NDArray[np.integer[Any]], n_rows: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return a table ``[n_rows, m]`` of the values of each row, filled up with ones, and where each is in its row."""
+    """Return a table ``[n_rows, m]`` of the values of each row, filled up with zeros, and where each is in its row."""
+    # item 0 is padding, without edges that a score would be summed over
     order = np.argsort(row, kind="stable")
     count = np.bincount(row, minlength=n_rows)
-    table = np.ones((n_rows, count.max(initial=1)), dtype=np.int64)
+    table = np.zeros((n_rows, count.max(initial=1)), dtype=np.int64)
     place = np.empty(len(row), dtype=np.int64)
     place[order] = spans(np.zeros_like(count), count)
     table[row, place] = values
