@@ -251,8 +251,9 @@ def _guess_separator(first_line: str, suffix: str, wanted: int | None) -> str:
     candidates = ["\t", ",", "::", ";", "|"]
     if wanted is None:  # a name may hold another separator, as in 'user;item;rating, 1 to 5'
         plain = re.sub('"[^"]*"', "", first_line)
-        found = max(candidates, key=plain.count)
-        return found if found in plain else WHITESPACE if len(plain.split()) > 1 else ","
+        if any(each in plain for each in candidates):
+            return max(candidates, key=plain.count)
+        return WHITESPACE if len(plain.split()) > 1 else ","
     for separator in [*candidates, WHITESPACE]:
         if len(first_line.split(None if separator == WHITESPACE else separator)) == wanted:
             return separator

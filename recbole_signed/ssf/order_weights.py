@@ -111,16 +111,16 @@ class Likes:
         """Return the features of the likes, ``[n_likes, n_features]``."""
         return torch.cat([self.shared.T[self.place], self.own[self.rows[self.user], :, self.place]], dim=1)
 
-    def sums(self, weights: Weights, part: slice) -> torch.Tensor:
-        """Return the weighted sums of some of the features, ``[n_users, n_candidates]``."""
+    def sums(self, weights: Weights) -> torch.Tensor:
+        """Return the weighted sums of the first features, ``[n_users, n_candidates]``."""
         w = torch.from_numpy(weights).float()
         none = self.offset[:0]
-        return torch.cat([none, *((w @ features[:, part]) for features, _ in self.blocks())])
+        return torch.cat([none, *(w @ features for features, _ in self.first(len(weights)).blocks())])
 
     def best(self, weights: Weights) -> Likes:
         """Return the candidates of the highest scores by weights of the first features, for users who like any."""
         first = self.first(len(weights))
-        scores = first.sums(weights, slice(None)).add_(self.offset[self.rows])
+        scores = first.sums(weights).add_(self.offset[self.rows])
         best = scores.topk(min(BEST, scores.shape[1]), dim=1).indices
         place = torch.full(scores.shape, -1, dtype=torch.int16)
         place.scatter_(1, best, torch.arange(best.shape[1], dtype=torch.int16).expand_as(best))
@@ -267,7 +267,7 @@ def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
 
 def _factor_of_trends(likes: Likes, weights: Weights) -> float:
     """Return what the weights of trends are multiplied by: by NDCG@20, if its gain is above its standard error."""
-    popularity, trends = (likes.sums(weights[part], part) for part in (slice(1), slice(1, len(ITEM))))
+    popularity, trends = likes.sums(weights[:1]), likes.sums(np.append(0.0, weights[1 : len(ITEM)]))
     popularity += likes.offset[likes.rows]
     best, chosen = _ndcg(likes, popularity + trends), 1.0
     for factor in FACTORS:
