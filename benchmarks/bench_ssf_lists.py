@@ -51,7 +51,7 @@ def lists(fitted: SpectralFilter, graph: SignedGraph, users: np.ndarray) -> np.n
 
 def without_decomposition(graph: SignedGraph, of: SignedGraph, users: np.ndarray) -> np.ndarray:
     """Return the best items of R R'R, fitted to a graph, for users of a graph."""
-    matrix = Exposure.of(graph, SETTINGS).matrix
+    matrix = Exposure.from_graph(graph, SETTINGS).matrix
     rows = [np.sort(each) for each in np.array_split(users, -(-len(users) // AT_A_TIME))]
     return np.concatenate(
         [best(torch.from_numpy(((matrix[each] @ matrix.T) @ matrix).toarray()), of.rows(each)) for each in rows]
@@ -97,7 +97,7 @@ def main(names: list[str]) -> None:
         theirs = lists(SpectralFilter.fit(other, SETTINGS)[0], other, np.argsort(users)[everyone])
         same = (np.sort(items[theirs], axis=1) == np.sort(own, axis=1)).all(axis=1).mean()
 
-        exposure = Exposure.of(graph, SETTINGS)
+        exposure = Exposure.from_graph(graph, SETTINGS)
         _, values, vectors = svds(exposure.matrix.astype(np.float64), k=SETTINGS.rank, random_state=0)
         values, exact = (torch.from_numpy(each.astype(np.float32).copy()) for each in (values[::-1], vectors[::-1].T))
         converged = overlap(own, lists(exposure.filter(RightFactors(values, exact, exact), SETTINGS), graph, everyone))

@@ -103,12 +103,12 @@ def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> d
     del graph
     found = clock.read("filter")
     recent_of(items, times * 1000, liked, n_items)
-    sequences = Sequences.of(users, items, liked, times, n_users)
+    sequences = Sequences.from_edges(users, items, liked, times, n_users)
     del users, items, liked, times
     found |= clock.read("order")
-    TransitionSums.of(sequences, vectors).solve()
+    TransitionSums.from_sequences(sequences, vectors).solve()
     found |= clock.read("transition")
-    PairCounts.of(sequences, n_items)
+    PairCounts.from_sequences(sequences, n_items)
     return found | clock.read("pairs") | {"peak": memory("VmHWM")}
 
 
@@ -149,7 +149,9 @@ def random_filter(rng: np.random.Generator, n_items: int) -> Any:
     vectors = torch.from_numpy(rng.standard_normal((n_items, K), dtype=np.float32))
     likes, dislikes = (torch.from_numpy(rng.integers(0, 50, n_items)).float() for _ in range(2))
     settings = FilterSettings(rank=K, cutoff=16, dislike_aversion=0.5)
-    return SpectralFilter(vectors, torch.linspace(1, 0.1, K), ItemCounters.of(likes, dislikes), 1e6, 10.0, settings)
+    return SpectralFilter(
+        vectors, torch.linspace(1, 0.1, K), ItemCounters.from_counts(likes, dislikes), 1e6, 10.0, settings
+    )
 
 
 def measure_serving(n_items: int, batch: int, threads: int) -> dict[str, float]:
@@ -187,10 +189,12 @@ def measure_serving_ordered(n_items: int, threads: int) -> dict[str, float]:
     user, length = np.repeat(np.arange(SERVING_EVENTS // 20), 20), 20
     item = (rng.random(len(user)) ** 2 * n_items).astype(np.int64)
     like, moment = rng.random(len(user)) < 0.7, rng.integers(0, 1 << 30, len(user))
-    sequences = Sequences.of(user, item, like, moment, len(user) // length)
+    sequences = Sequences.from_edges(user, item, like, moment, len(user) // length)
     fitted = random_filter(rng, n_items)
     transition = Transition(torch.randn(2 * len(SCALES) * K, K))
-    order = Order(weights_of(None), PairCounts.of(sequences, n_items), torch.rand(len(TRENDS), n_items), transition)
+    order = Order(
+        weights_of(None), PairCounts.from_sequences(sequences, n_items), torch.rand(len(TRENDS), n_items), transition
+    )
     own = sequences.of_users(np.array([0]))
     indptr, edges = np.array([0, length]), np.argsort(own.item)
     weights = np.where(own.like[edges], 1.0, fitted.settings.dislike_weight)

@@ -42,7 +42,7 @@ class RecentCounts:
         self._total = self._squares = self._peak = self._most_squares = 0.0
 
     @classmethod
-    def of(
+    def from_events(
         cls,
         item: npt.NDArray[np.integer],
         time: npt.NDArray[np.generic],
@@ -105,7 +105,7 @@ class Part:
     before: sp.csr_matrix
 
     @classmethod
-    def of(cls, after: sp.csr_matrix) -> Part:
+    def from_matrix(cls, after: sp.csr_matrix) -> Part:
         """Make it of the counts by the earlier item."""
         after.eliminate_zeros()
         return cls(after, after.T.tocsr())
@@ -125,7 +125,7 @@ class PairCounts:
         self.totals = np.zeros((2, n_items))  # sums of rows and of columns; float32 ends at 2 to the 24
 
     @classmethod
-    def of(cls, sequences: Sequences, n_items: int) -> PairCounts:
+    def from_sequences(cls, sequences: Sequences, n_items: int) -> PairCounts:
         """Count the pairs of users."""
         found = cls(n_items, limit_of(sequences))
         for users in sequences.pieces(EVENTS):
@@ -158,7 +158,7 @@ class PairCounts:
             add_at(side, item, weight)
         while self.parts and self.parts[-1].after.nnz < LEVELS * changed.nnz:
             changed = changed + self.parts.pop().after
-        self.parts.append(Part.of(changed))
+        self.parts.append(Part.from_matrix(changed))
 
     def grow(self, n_items: int) -> None:
         """Make room for items below ``n_items``."""

@@ -74,7 +74,7 @@ _current: ContextVar[_Step | None] = ContextVar("step", default=None)
 
 
 @contextlib.contextmanager
-def told(name: str, *, shown: bool = True) -> Iterator[Say]:
+def report_progress(name: str, *, shown: bool = True) -> Iterator[Say]:
     """Say that a step, such as ``fit of SSF``, goes on, once it takes long; yield what takes what it is at."""
     outer = _current.get()
     if not shown:

@@ -23,7 +23,7 @@ class Sequences:
     end: npt.NDArray[np.integer]  # `[n_events]`: where the moment of each event ends
 
     @classmethod
-    def of(
+    def from_edges(
         cls,
         user: npt.NDArray[np.integer],
         item: npt.NDArray[np.integer],

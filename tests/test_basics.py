@@ -24,7 +24,7 @@ from recbole_signed.errors import argument, ending, nearest, options_named
 from recbole_signed.files import replace_file, replace_text, replacing, replacing_folder
 from recbole_signed.live.store.versions import MANIFEST, read_manifest, read_tensors, write_folder
 from recbole_signed.memory import memory_bytes, reset_peak_memory
-from recbole_signed.progress import told
+from recbole_signed.progress import report_progress
 
 
 def test_files_are_replaced_as_a_whole_where_they_change(tmp_path: Path) -> None:
@@ -292,17 +292,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_step_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with told("fit") as say:
+    with report_progress("fit") as say:
         say("reading")
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.usefixtures("quick")
 def test_long_steps_are_told_on_lines_until_they_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    with told("fit") as say:
+    with report_progress("fit") as say:
         say("reading")
         time.sleep(0.1)
-        with told("search") as within:
+        with report_progress("search") as within:
             within("setting 3")
             time.sleep(0.1)
         time.sleep(0.1)
@@ -312,14 +312,14 @@ def test_long_steps_are_told_on_lines_until_they_fail(capsys: pytest.CaptureFixt
     assert lines.index("fit: search, setting 3, 0 s") < len(lines) - 1 - lines[::-1].index("fit: reading, 0 s")
 
     def fails() -> None:
-        with told("fit"):
+        with report_progress("fit"):
             time.sleep(0.05)
             raise ValueError("bad")
 
     with pytest.raises(ValueError, match="bad"):
         fails()
     assert "done" not in capsys.readouterr().err
-    with told("next", shown=False):
+    with report_progress("next", shown=False):
         time.sleep(0.05)
     assert capsys.readouterr().err == ""
 
@@ -328,7 +328,7 @@ def test_long_steps_are_told_on_lines_until_they_fail(capsys: pytest.CaptureFixt
 def test_a_terminal_has_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with told("fit") as say:
+    with report_progress("fit") as say:
         say("reading [set-b]")
         time.sleep(0.5)
     shown = terminal.getvalue()

@@ -21,7 +21,7 @@ from recbole_signed.evaluation.valid_metric import split_length
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import make_config
 from recbole_signed.plugin.configuration import has_interactions, unknown_dataset_error
-from recbole_signed.progress import Say, told
+from recbole_signed.progress import Say, report_progress
 from recbole_signed.trainer.checkpoints import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)  # ratios of a split that holds nothing out
@@ -85,7 +85,7 @@ def fit(
     with (
         tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch,
         no_training_curves(),
-        told(f"fit of {model}", shown=progress is None) as say,
+        report_progress(f"fit of {model}", shown=progress is None) as say,
     ):
         maker = _Maker(model, data, seed, bool(progress), scratch, parameters, say)
         chosen = maker.chosen(float(valid)) if valid else {}

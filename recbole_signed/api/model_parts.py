@@ -121,7 +121,7 @@ class UserSequences:
         known: np.ndarray = self._row[users] >= 0
         return known
 
-    def of(self, users: IntArray) -> Interaction:
+    def rows(self, users: IntArray) -> Interaction:
         """Return the sequences of users who have one."""
         rows = torch.from_numpy(self._row[users])
         return Interaction({name: values[rows] for name, values in self._columns.items()})

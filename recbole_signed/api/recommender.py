@@ -113,7 +113,7 @@ class Recommender:
         """
         directory = path_of(directory, "directory")
         learner = learner_of(self.model, self.config)
-        settings = StateSettings.of(self.config["online_limits"])
+        settings = StateSettings.from_config(self.config["online_limits"])
         base = base_of(self._dataset)
         return OnlineRecommender.begin(directory, learner, *base, unit_known=True, settings=settings)
 
@@ -279,7 +279,7 @@ class Recommender:
     def _model_scores(self, model: Any, users: IntArray) -> torch.Tensor:
         n_items, dataset = len(self.items) + 1, self._dataset
         if self._sequences is not None:
-            batch = self._sequences.of(users)
+            batch = self._sequences.rows(users)
         else:
             batch = dataset.join(Interaction({dataset.uid_field: torch.from_numpy(users)}))
         batch = batch.to(self.config["device"])

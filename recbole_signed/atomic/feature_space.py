@@ -136,7 +136,7 @@ class Features:
     space: FeatureSpace
 
     @classmethod
-    def of(cls, table: FeatureTable, ids: Sequence[str] | npt.NDArray[Any] | pl.Series) -> Features:
+    def from_table(cls, table: FeatureTable, ids: Sequence[str] | npt.NDArray[Any] | pl.Series) -> Features:
         """Learn the space from ids that are known, and return their features."""
         space = FeatureSpace.learn(table, ids)
         return cls(space.matrix(table, ids), space)

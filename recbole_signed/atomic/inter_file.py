@@ -23,7 +23,7 @@ from recbole_signed.convert.raw_files import BLOCK_BYTES, blocks, existing_file
 from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError, ending, nearest
 from recbole_signed.files import names_beside
-from recbole_signed.progress import told
+from recbole_signed.progress import report_progress
 
 MISSING = ("", *sorted(MISSING_TOKENS))  # what pandas takes for a missing value, in RecBole's files as everywhere
 _USUAL_PARTS = ("train", "valid", "test")
@@ -92,7 +92,7 @@ def _by_polars(
         kinds[position] = pl.String() if name in vocabularies else number
     found: dict[str, npt.NDArray[Any]] = {}
     size, read = Path(path).stat().st_size, 0
-    with told(f"reading {Path(path).name}", shown=progress) as say:
+    with report_progress(f"reading {Path(path).name}", shown=progress) as say:
         for frame, n_bytes in parsed_blocks(Path(path), separator, encoding, n_columns, kinds):
             for name, position in positions.items():
                 column = frame[str(position)]
@@ -364,7 +364,7 @@ def _read(path: Path, settings: Settings, beside: Path, vocabularies: dict[str, 
     assert columns is not None, "sequences are not asked for"
     for field in ids:
         refuse_blank(path, field, columns[field] < 0)
-    found = {"user": columns[ids[0]], "item": columns[ids[1]], "sign": sign.of(columns, str(path))}
+    found = {"user": columns[ids[0]], "item": columns[ids[1]], "sign": sign.read(columns, str(path))}
     if time in wanted:
         refuse_blank(path, time, ~np.isfinite(columns[time]))
         found["time"] = columns[time]

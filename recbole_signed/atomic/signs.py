@@ -125,7 +125,7 @@ class Sign:
                 f"(neutral) or 1 (like); set sign_rule={{like: '{self.field} == 1', dislike: '{self.field} == 0'}}."
             )
 
-    def of(self, columns: Mapping[str, npt.NDArray[Any]], where: str) -> npt.NDArray[np.int8]:
+    def read(self, columns: Mapping[str, npt.NDArray[Any]], where: str) -> npt.NDArray[np.int8]:
         """Return 1 (like), -1 (dislike) or 0 for each row, ``[n_rows]``; ``where`` names the file in messages."""
         if self.rule is not None:
             return self.rule.apply({column: columns[column] for column in self.rule.columns})

@@ -22,7 +22,7 @@ from recbole_signed.cli.output import (
     stdout_for_result,
 )
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.progress import told
+from recbole_signed.progress import report_progress
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
@@ -83,7 +83,7 @@ def tradeoff(
             models = asked_models(names_in([model]), each, can_trade_off, table, names_in(tuned), data_path)
             curves_of[each] = []
             for number, (name, values) in enumerate(models.items(), 1):
-                with told(f"trade-off of {name} on {each} ({number} of {len(models)})"):
+                with report_progress(f"trade-off of {name} on {each} ({number} of {len(models)})"):
                     curves_of[each] += tradeoffs({name: values}, each, output, **question)
             mark_front(curves_of[each])
         parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
@@ -131,7 +131,7 @@ def respond(
 
     overrides = parse_assignments(settings or [])
     data_path = layered(None, names_in(config), overrides).get("data_path")
-    with stdout_for_result(), told(f"audit of {model} on {dataset}"):
+    with stdout_for_result(), report_progress(f"audit of {model} on {dataset}"):
         audits = respond_all(
             asked_models(names_in([model]), dataset, has_learner, table, names_in(tuned), data_path),
             dataset,
@@ -171,7 +171,7 @@ def segments(
     from recbole_signed.plugin.assignments import parse_assignments
 
     overrides = parse_assignments(settings or [])
-    with stdout_for_result(), told(f"segments of {dataset}"):
+    with stdout_for_result(), report_progress(f"segments of {dataset}"):
         found = cut(dataset, users, items, model, names_in(config), overrides, seed)
         tables = write_assigned(found, output)
         del found["assigned"]  # in the two files: as long as there are users

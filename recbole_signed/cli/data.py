@@ -14,7 +14,7 @@ import typer
 from recbole_signed.cli.output import Json, note_of_missing_extra, show, stdout_for_result
 from recbole_signed.errors import UsageError, counted, ending
 from recbole_signed.files import is_plain_name
-from recbole_signed.progress import told
+from recbole_signed.progress import report_progress
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def synth(
         compared: list[ProfileComparison] = []
         if write:
             disk.check_target(target, how, overwrite)
-        with told(f"synthesis of {wanted.name}") as say:
+        with report_progress(f"synthesis of {wanted.name}") as say:
             began = perf_counter()
             graph = generate(wanted, count, seed, progress=lambda title: say(f"generating {title}"))
             seconds["generate"] = perf_counter() - began

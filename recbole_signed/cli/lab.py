@@ -21,7 +21,7 @@ from recbole_signed.cli.output import (
 )
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin.assignments import TUNED
-from recbole_signed.progress import told
+from recbole_signed.progress import report_progress
 from recbole_signed.table import check_format, render, to_markdown
 
 
@@ -109,7 +109,7 @@ def significance(
     from recbole_signed.lab.significance import significance as compare_users
 
     check_format(table_format)
-    with stdout_for_result(), told("tests") as say:
+    with stdout_for_result(), report_progress("tests") as say:
         found = compare_users(
             table,
             names_in(metric),

@@ -21,7 +21,7 @@ from recbole_signed.convert.cleaning import Cleaned, Spool, clean
 from recbole_signed.convert.options import Common, as_json, read
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.files import path_of, replacing_folder, sha256
-from recbole_signed.progress import told
+from recbole_signed.progress import report_progress
 from recbole_signed.yaml_spec import yaml_text
 
 _FORMAT_VERSION = 1
@@ -173,7 +173,7 @@ def _read(converter: Converter, schema: Schema, folder: Path) -> dict[str | None
     for part in converter.parts():
         spool = spools[part.name] = Spool(folder / str(len(spools)))
         origin = converter.name if part.name is None else part.name
-        with told(f"reading {converter.given.name if converter.given else origin}") as say:
+        with report_progress(f"reading {converter.given.name if converter.given else origin}") as say:
             for batch in as_batches(part.frames, origin):
                 spool.add(schema.conform(batch, part.types).frame)
                 say(f"{spool.rows:,} rows")

@@ -132,7 +132,7 @@ class SignedDataset(ColumnarDataset):
         what lies outside of a window of time has no say, as if it had not happened.
         """
         frame, source = self.inter_feat, self.signed.sign
-        sign = source.of({column: frame[column].to_numpy() for column in source.columns}, f"'{self.dataset_name}'")
+        sign = source.read({column: frame[column].to_numpy() for column in source.columns}, f"'{self.dataset_name}'")
         time = frame[self.time_field].to_numpy() if self.time_field in frame else None
         window = (self.config["val_interval"] or {}).get(self.time_field)
         rows = np.arange(len(frame))
@@ -371,7 +371,7 @@ class SignedDataset(ColumnarDataset):
         """
         table = read_features(self.config, side)
         field = self.iid_field if side == "item" else self.uid_field
-        return None if table is None else Features.of(table, self.field2id_token[field])
+        return None if table is None else Features.from_table(table, self.field2id_token[field])
 
     def signed_graph(self) -> SignedGraph:
         """Return the edges of this part as one graph over RecBole's ids (row and column 0 are padding), built once."""

@@ -59,7 +59,7 @@ def leading_factors(
         panels = split(np.eye(n, dtype=np.float32))  # no start is better than all directions
     else:
         random = random_signs(np.arange(n) if keys is None else keys, KRYLOV_BLOCK + width)
-        survey = Survey.of(operator, random[:, :KRYLOV_BLOCK], min(k, width), width)
+        survey = Survey.from_operator(operator, random[:, :KRYLOV_BLOCK], min(k, width), width)
         begin = random[:, KRYLOV_BLOCK:]
         if start is not None:
             begin[:, : start.shape[1]] = start[:, :width].numpy() * np.float32(n**0.5)
@@ -102,7 +102,7 @@ class Survey:
     last: float  # about the last of the `k` largest ones
 
     @classmethod
-    def of(cls, operator: GramOperator, start: npt.NDArray[np.float32], k: int, width: int) -> Survey:
+    def from_operator(cls, operator: GramOperator, start: npt.NDArray[np.float32], k: int, width: int) -> Survey:
         """Take some steps of block Lanczos, with full orthogonalisation, from random ``start [n, block]``."""
         n, size = start.shape
         steps = min(KRYLOV_STEPS, n // size)

@@ -144,7 +144,7 @@ class RidgeSums:
     _solved: dict[float, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, features: sp.csr_matrix, targets: npt.NDArray[np.floating]) -> RidgeSums:
+    def from_rows(cls, features: sp.csr_matrix, targets: npt.NDArray[np.floating]) -> RidgeSums:
         """Sum over ids with features ``[n, n_features]`` and targets ``[n, n_targets]``."""
         n_features = features.shape[1]
         sums = cls(np.zeros((n_features, n_features)), np.zeros((n_features, targets.shape[1])))

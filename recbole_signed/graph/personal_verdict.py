@@ -76,7 +76,7 @@ class Verdicts:
     n_users: int
 
     @classmethod
-    def of(
+    def from_edges(
         cls,
         user: npt.NDArray[np.integer],
         item: npt.NDArray[np.integer],
@@ -157,7 +157,7 @@ class Neighbourhoods:
     """Up to a factor of each row."""
 
     @classmethod
-    def of(
+    def from_common_likes(
         cls,
         likes_of_likers: sp.csr_matrix,
         n_likes: npt.NDArray[np.integer],
@@ -285,7 +285,7 @@ class Demotions:
         return cls(none, none, np.zeros(1, dtype=np.int64), none, np.zeros(0))
 
     @classmethod
-    def of(cls, verdicts: Verdicts, seen: IntArray, near: NeighbourhoodsOf, n_items: int) -> Demotions:
+    def from_verdicts(cls, verdicts: Verdicts, seen: IntArray, near: NeighbourhoodsOf, n_items: int) -> Demotions:
         """Find what falls for users; ``seen`` holds keys ``user * n_items + item`` of all their edges, ascending."""
         strengths = verdicts.strengths
         acting = strengths > 0

@@ -190,7 +190,7 @@ class DegreeCounts:
     median: float  # the median of their weighted degrees; 1 if there are none
 
     @classmethod
-    def of(cls, blocks: Iterable[EdgeBlock], n_items: int, dislike_weight: float) -> DegreeCounts:
+    def from_blocks(cls, blocks: Iterable[EdgeBlock], n_items: int, dislike_weight: float) -> DegreeCounts:
         """Count the edges of this process' blocks, and sum over processes where torch.distributed is initialised."""
         totals = torch.zeros(2, n_items, dtype=torch.int64)
         pairs: Counter[tuple[int, int]] = Counter()  # (likes, dislikes) of a user -> users who have as many

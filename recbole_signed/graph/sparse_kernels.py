@@ -70,7 +70,7 @@ class SparseTerm:
     data: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, matrix: sp.csr_matrix, weight: float = 1.0, binary: bool = False) -> SparseTerm:
+    def from_matrix(cls, matrix: sp.csr_matrix, weight: float = 1.0, binary: bool = False) -> SparseTerm:
         """Return a matrix of SciPy's as a part that shares its memory; ``binary``: all its values are 1."""
         return cls(
             matrix.indptr, matrix.indices, weight, None if binary else matrix.data.astype(np.float32, copy=False)

@@ -221,7 +221,7 @@ class ResidentOperator:
     @classmethod
     def of_matrix(cls, matrix: sp.csr_matrix) -> ResidentOperator:
         """Take one matrix as it is."""
-        return cls([SparseTerm.of(matrix)], [SparseTerm.of(matrix.T.tocsr())])
+        return cls([SparseTerm.from_matrix(matrix)], [SparseTerm.from_matrix(matrix.T.tocsr())])
 
     def squared(self, panels: list[Panel]) -> list[Panel]:
         r"""Return :math:`R^T R V`; scales ``panels`` on the way."""
@@ -307,7 +307,7 @@ def _orthonormal(block: torch.Tensor) -> torch.Tensor:
 
 def _squared(matrix: sp.csr_matrix, block: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`R^T R V`."""
-    table, whole = block.contiguous(), SparseTerm.of(matrix)
+    table, whole = block.contiguous(), SparseTerm.from_matrix(matrix)
     image = np.zeros(table.shape, dtype=np.float32)
     for first in range(0, matrix.shape[0], REFRESH_ROWS):
         part = whole.rows(first, REFRESH_ROWS)

@@ -59,7 +59,7 @@ def load_filter(path: Path) -> SpectralFilter:
         raise UsageError(f"can't read a filter from {path}: {error}.") from error
     numbers = json.loads(about["numbers"])
     n_users, median_degree = numbers.pop("n_users"), numbers.pop("median_degree")
-    counters = ItemCounters.of(likes, dislikes)
+    counters = ItemCounters.from_counts(likes, dislikes)
     return SpectralFilter(vectors, values, counters, n_users, median_degree, FilterSettings(**without_removed(numbers)))
 
 
@@ -138,14 +138,14 @@ def fit_graph(
     if graph.neutrals is not None:
         raise UsageError("neutral edges have no place in a fit without the matrix; set neutral_weight: 0.")
     whole = EdgeBlock((graph.likes.indptr, graph.likes.indices), (graph.dislikes.indptr, graph.dislikes.indices))
-    counts = DegreeCounts.of([whole], graph.n_items, settings.dislike_weight)
+    counts = DegreeCounts.from_blocks([whole], graph.n_items, settings.dislike_weight)
     progress()
     weights = (1.0, settings.dislike_weight)
     parts, transposed = [], []
     for weight, matrix in zip(weights, (graph.likes, graph.dislikes), strict=True):
         if weight:
-            parts.append(SparseTerm.of(matrix, weight, binary=True))
-            transposed.append(SparseTerm.of(matrix.T.tocsr(), weight, binary=True))
+            parts.append(SparseTerm.from_matrix(matrix, weight, binary=True))
+            transposed.append(SparseTerm.from_matrix(matrix.T.tocsr(), weight, binary=True))
     degrees = spectral.user_degrees(graph, settings.dislike_weight)
     row_scale = spectral.inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
     operator = spectral.ResidentOperator(parts, transposed, row_scale, _item_scale(counts, settings))
@@ -169,7 +169,7 @@ def fit_shards(
     Args:
         shards: the training graph; the other arguments are those of :func:`fit_graph`.
     """
-    counts = DegreeCounts.of(_own_blocks(shards), shards.n_items, settings.dislike_weight)
+    counts = DegreeCounts.from_blocks(_own_blocks(shards), shards.n_items, settings.dislike_weight)
     progress()
     with ShardOperator(shards, settings, _item_scale(counts, settings)) as operator:
         return _fit(operator, counts, settings, iterations, oversampling, seed, progress)
@@ -193,7 +193,9 @@ def _fit(
         )
         kept = min(settings.rank, spectral.n_kept(energy))
         vectors, values = spectral.rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
-    counters = ItemCounters.of(torch.from_numpy(counts.likes).float(), torch.from_numpy(counts.dislikes).float())
+    counters = ItemCounters.from_counts(
+        torch.from_numpy(counts.likes).float(), torch.from_numpy(counts.dislikes).float()
+    )
     vectors[counters.unknown] = 0.0  # rounding must not give a direction to items without edges
     return SpectralFilter(vectors, values, counters, float(counts.n_active), counts.median, settings)
 

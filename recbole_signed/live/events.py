@@ -155,7 +155,7 @@ class EventBatch:
         return cls.of_rows([])
 
     @classmethod
-    def of(cls, events: Iterable[Event], limits: Limits | None = None) -> EventBatch:
+    def from_events(cls, events: Iterable[Event], limits: Limits | None = None) -> EventBatch:
         """Make a batch of events that a program has at hand.
 
         Raises:

@@ -150,7 +150,7 @@ class OnlineRecommender(RenewableModel):
             UsageError: an event is not valid, or the disk is full; then none of them was taken.
         """
         started = time.perf_counter()
-        batch = events if isinstance(events, EventBatch) else EventBatch.of(events, self._limits)
+        batch = events if isinstance(events, EventBatch) else EventBatch.from_events(events, self._limits)
         if batch is not events:
             for place, reason in self._unfit(batch).items():
                 raise UsageError(f"Event {place} of the batch is not valid: {reason}.")
@@ -195,7 +195,7 @@ class OnlineRecommender(RenewableModel):
         Raises:
             UsageError: the disk is full; then none of them was taken.
         """
-        parsed = ParsedRows.of(rows, limits or self._limits, times)
+        parsed = ParsedRows.from_rows(rows, limits or self._limits, times)
         parsed = parsed.without(self._unfit(parsed.batch))
         if before is not None:
             before(parsed.batch)
@@ -264,7 +264,7 @@ class OnlineRecommender(RenewableModel):
         stamp = self.time_to_forget(token) if timestamp is None else timestamp
         # one that follows an earlier forgetting may lie ahead of a clock that was set back since
         limits = self._limits if timestamp is not None else Limits(future_tolerance=None)
-        self.update(EventBatch.of([Event("", token, "", "forget_user", stamp)], limits))
+        self.update(EventBatch.from_events([Event("", token, "", "forget_user", stamp)], limits))
         with self.reading() as (state, _):
             if stamp <= before and token in state.users:
                 raise UsageError(
@@ -308,7 +308,7 @@ class OnlineRecommender(RenewableModel):
                 stamps = [max(timestamp, state.log.graves.time_of(token) + 1) for token in tokens]
             gone = [Event("", token, "", "forget_user", at) for token, at in zip(tokens, stamps, strict=True)]
             if gone:
-                backup.update(EventBatch.of(gone, Limits(future_tolerance=None)))
+                backup.update(EventBatch.from_events(gone, Limits(future_tolerance=None)))
             if backup.pending_erasure:
                 backup.refit().result()
                 left = backup.erase()
@@ -364,7 +364,7 @@ class OnlineRecommender(RenewableModel):
                 user_keys=state.users.keys,
                 exclude=hidden,
                 include_only=only,
-                asked=Asked.of(state, learner, number),
+                asked=Asked.from_state(state, learner, number),
             )
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]

@@ -78,7 +78,7 @@ class OnlineTrainer(OnlineRecommender, Trainer):
         Raises:
             UsageError: it is not of this model, or was begun with another vocabulary.
         """
-        state = OnlineState.open(self.directory, settings=StateSettings.of(self.config["online_limits"]))
+        state = OnlineState.open(self.directory, settings=StateSettings.from_config(self.config["online_limits"]))
         try:
             learner = learner_of(self.model, self.config)
             self._configured = learner_of(self.model, self.config).from_scratch()

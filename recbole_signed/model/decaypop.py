@@ -38,7 +38,7 @@ class DecayPop(TrainingFreeRecommender):
 
     def fit(self) -> None:
         """Count; the same likes give the same model."""
-        counts = RecentCounts.of(*self._likes, self.half_life, self.n_items).counts
+        counts = RecentCounts.from_events(*self._likes, self.half_life, self.n_items).counts
         self.recent_likes = torch.from_numpy(counts).to(self.device)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,7 @@ class FeaturePop(TrainingFreeRecommender):
         if self._features is not None:
             matrix, known = self._features.matrix, sum(counts) > 0
             told = np.diff(matrix.indptr) > 0
-            learned = RidgeSums.of(matrix[known & told], found[known & told, None]).solve(self.ridge)
+            learned = RidgeSums.from_rows(matrix[known & told], found[known & told, None]).solve(self.ridge)
             found[~known & told] = np.asarray(matrix[~known & told] @ learned)[:, 0]
         self.log_likes = torch.from_numpy(found).to(self.device)
 

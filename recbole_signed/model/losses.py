@@ -48,7 +48,7 @@ class SampledEdges:
         self.sampled = sampled.reshape(len(users), -1).index_select(0, order)
 
     @classmethod
-    def of(cls, model: Any, batch: Any) -> SampledEdges:
+    def from_batch(cls, model: Any, batch: Any) -> SampledEdges:
         """Return the edges of a batch, with the ids of ``model``."""
         users, items, sampled = (batch[field] for field in (model.USER_ID, model.ITEM_ID, model.NEG_ITEM_ID))
         return cls(users, items, sampled, batch["sign"], (model.n_users, model.n_items))

@@ -76,7 +76,7 @@ class LSGRec(SignedRecommender):
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss over the edges of ``batch``."""
-        edges = SampledEdges.of(self, batch)
+        edges = SampledEdges.from_batch(self, batch)
         positive, negative = self.streams()
         total = sign_aware_bpr(*edges.scores(*positive), edges.coefficient(1.0, 2.0)).mean()
         total = total + reversed_bpr(*edges.scores(*negative), edges.coefficient(2.0, 1.0)).mean()

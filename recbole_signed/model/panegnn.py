@@ -84,7 +84,7 @@ class PANEGNN(SignedRecommender):
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss over the edges of ``batch``."""
-        edges = SampledEdges.of(self, batch)
+        edges = SampledEdges.from_batch(self, batch)
         positive, negative, b = self.interest(), self.disinterest(self.dislikes), self.feedback_coefficient
         total = sign_aware_bpr(*edges.scores(*positive), edges.coefficient(1.0, b)).mean()
         total = total + reversed_bpr(*edges.scores(*negative), edges.coefficient(b, 1.0)).mean()

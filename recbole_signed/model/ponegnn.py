@@ -107,7 +107,7 @@ class PoneGNN(SignedRecommender):
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss over the edges of ``batch``."""
-        edges = SampledEdges.of(self, batch)
+        edges = SampledEdges.from_batch(self, batch)
         if self.epoch and (self.epoch + 1) % self.every:
             return self._part(edges, self.interest(), sign_aware_bpr, (1.0, 2.0))
         parts = [each.chunk(2, dim=1) for each in self.encode()]

@@ -61,7 +61,7 @@ class SiGRec(SignedRecommender):
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss over the edges of ``batch``."""
-        edges = SampledEdges.of(self, batch)
+        edges = SampledEdges.from_batch(self, batch)
         users, items = self.encode()
         known, sampled = edges.scores(users, items)
         liked = edges.sign > 0

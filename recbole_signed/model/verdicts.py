@@ -69,7 +69,7 @@ class PersonalVerdicts:
         self._fallen: dict[bytes, Demotions] | None = None
 
     @classmethod
-    def of(
+    def from_dataset(
         cls, dataset: Any, graph: SignedGraph, fitted: PersonalVerdicts | None = None, leads: bool = False
     ) -> PersonalVerdicts | None:
         """Return those of a training part; None where it has no dislike."""
@@ -110,7 +110,7 @@ class PersonalVerdicts:
         user = np.concatenate([np.repeat(np.arange(len(users)), np.diff(each.indptr)) for each in rows])
         item, time = (np.concatenate([getattr(each, name) for each in rows]) for name in ("indices", "data"))
         like = np.arange(len(user)) < rows[0].nnz
-        return Verdicts.of(user, item, like, time, len(users), self._graph.item_keys)
+        return Verdicts.from_edges(user, item, like, time, len(users), self._graph.item_keys)
 
     @cached_property
     def _likers(self) -> sp.csr_matrix:
@@ -154,7 +154,9 @@ class PersonalVerdicts:
         if self.n_items > LARGE:
             likers.data = first_likers(likers.indptr, likers.indices, self._graph.user_keys).astype(np.float32)
             likers.eliminate_zeros()
-        found = Neighbourhoods.of(likers @ self._graph.likes, self._n_likes, items, self._graph.item_keys)
+        found = Neighbourhoods.from_common_likes(
+            likers @ self._graph.likes, self._n_likes, items, self._graph.item_keys
+        )
         for place, item in enumerate(items.tolist()):
             self._known[item] = found.items_of(place)
 
@@ -169,7 +171,7 @@ class PersonalVerdicts:
             np.repeat(np.arange(side.shape[0]), np.diff(side.indptr)) * self.n_items + side.indices for side in edges
         ]
         seen = distinct(np.concatenate(keys).astype(np.int64))
-        return Demotions.of(verdicts, seen, self.near, self.n_items)
+        return Demotions.from_verdicts(verdicts, seen, self.near, self.n_items)
 
     def exposing(self, own: SignedGraph, number: int) -> tuple[SignedGraph, IntArray]:
         """Return the edges that a user's score is made of, of its ``own``, and the dislikes left out."""
@@ -323,7 +325,9 @@ class RateWeighted:
         """Take the aversion from the configuration and the like rates from the training part."""
         self.dislike_aversion = float(config["dislike_aversion"] or 0)
         self.dislike_strength = float(config["dislike_strength"] or 0)
-        self._personal = PersonalVerdicts.of(dataset, dataset.signed_graph()) if self.dislike_strength else None
+        self._personal = (
+            PersonalVerdicts.from_dataset(dataset, dataset.signed_graph()) if self.dislike_strength else None
+        )
         self.scores_are_logits = facts_of(str(config["model"])).trained_by_gradients
         smoothing = config["verdict_smoothing"]
         rates = rates_of(dataset, SMOOTHING if smoothing is None else float(smoothing))

@@ -42,7 +42,7 @@ class Interval:
     below: bool  # the same of `high`
 
     @staticmethod
-    def of(text: str) -> Interval | Words:
+    def parse(text: str) -> Interval | Words:
         """Read a declaration: ``[0, inf)``, ``(0, 1]``, ``int [1, 16]``; or words, as in ``euler | rk4``."""
         found = _INTERVAL.fullmatch(text)
         if found is None:
@@ -104,13 +104,15 @@ def declared_for(declared: Interval | Words, default: Any) -> Interval | Words |
     return Listed(declared) if isinstance(default, (list, tuple)) else declared
 
 
-COUNT, FROM_ZERO, NUMBER, NOT_NEGATIVE = map(Interval.of, ("int [1, inf)", "int [0, inf)", "(-inf, inf)", "[0, inf)"))
-POSITIVE = Interval.of("(0, inf)")
+COUNT, FROM_ZERO, NUMBER, NOT_NEGATIVE = map(
+    Interval.parse, ("int [1, inf)", "int [0, inf)", "(-inf, inf)", "[0, inf)")
+)
+POSITIVE = Interval.parse("(0, inf)")
 RANGES: dict[str, Interval | Words] = {
-    "dislike_aversion": Interval.of("[0, 100]"),  # far beyond what is of use, and no power overflows
-    "accuracy_price": Interval.of("[0, 1)"),
-    "dislike_strength": Interval.of("[0, 1]"),
-    "dropout_prob": Interval.of("[0, 1)"),
+    "dislike_aversion": Interval.parse("[0, 100]"),  # far beyond what is of use, and no power overflows
+    "accuracy_price": Interval.parse("[0, 1)"),
+    "dislike_strength": Interval.parse("[0, 1]"),
+    "dropout_prob": Interval.parse("[0, 1)"),
     "embedding_size": COUNT,
     "epochs": FROM_ZERO,
     "eval_batch_size": COUNT,
@@ -119,14 +121,14 @@ RANGES: dict[str, Interval | Words] = {
     "learning_rate": POSITIVE,
     "MAX_ITEM_LIST_LENGTH": COUNT,
     "lr_gamma": POSITIVE,
-    "metric_decimal_place": Interval.of("int [0, 15]"),
+    "metric_decimal_place": Interval.parse("int [0, 15]"),
     "n_layers": FROM_ZERO,
     "n_negatives": FROM_ZERO,
     "negative_exponent": NUMBER,
     "nproc": COUNT,
     "rank": COUNT,
     "reg_weight": NOT_NEGATIVE,
-    "seed": Interval.of("int [0, 4294967295]"),
+    "seed": Interval.parse("int [0, 4294967295]"),
     "stopping_step": FROM_ZERO,
     "temperature": POSITIVE,
     "train_batch_size": FROM_ZERO,
@@ -171,7 +173,7 @@ def ranges_of(model_class: type) -> dict[str, Interval | Words]:
 
 def declared_ranges(own: Mapping[str, str]) -> dict[str, Interval | Words]:
     """Return key -> the values that it may have: those of keys that all models share, and of a model's declarations."""
-    return RANGES | {key: Interval.of(text) for key, text in own.items()}
+    return RANGES | {key: Interval.parse(text) for key, text in own.items()}
 
 
 def check_range(name: str, value: Any, declared: Interval | Words | Listed) -> None:

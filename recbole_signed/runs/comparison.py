@@ -127,7 +127,7 @@ def compare(
     marks = marks_of(places, spec.columns, store.file, None if part or kept is None else kept.marks)
     table = table_of(spec, places, marks)
     if not part and (not finished or output is not None):
-        _write(View.of(spec, places, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
+        _write(View.from_table(spec, places, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
     return Comparison(table, [row for labels in places.values() for rows in labels.values() for row in rows], n_new)
 
 

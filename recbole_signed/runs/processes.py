@@ -65,7 +65,7 @@ class Job:
         self.process.join()
         return None
 
-    def tell(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """Send an object; a process that is gone is noticed by its silence."""
         with suppress(OSError):
             self.connection.send(message)

@@ -37,7 +37,7 @@ class View:
     marks: Marks | None
 
     @classmethod
-    def of(cls, spec: TableSpec, places: Places, table: Table, marks: Marks | None) -> View:
+    def from_table(cls, spec: TableSpec, places: Places, table: Table, marks: Marks | None) -> View:
         """Return the view of a table that was just made."""
         rows = {section: {label: [row.id for row in of[label]] for label in of} for section, of in places.items()}
         return cls(rows, _figures(spec, places, table), marks)

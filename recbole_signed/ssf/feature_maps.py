@@ -71,7 +71,9 @@ class FeatureMaps(torch.nn.Module):
         """Return the filter with what the features of items say."""
         if self.items is None or not self.item_map.numel() or not self.settings.predict_items:
             return fitted
-        return ItemPrediction.of(fitted, self.items.matrix, self.item_map.cpu().numpy(), self.settings).applied(fitted)
+        return ItemPrediction.from_features(
+            fitted, self.items.matrix, self.item_map.cpu().numpy(), self.settings
+        ).applied(fitted)
 
     def prior(self, users: npt.NDArray[np.int64]) -> UserPrior | None:
         """Return what features say of users by their numbers; None for nothing."""

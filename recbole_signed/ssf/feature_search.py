@@ -107,7 +107,7 @@ class _FeatureSearch:
         if len(cold) < FEWEST:
             self.said.append("too few items with features to choose on")
             return
-        trial = _ColdItems.of(self.graph, self.fitted, features, cold, self.iterations)
+        trial = _ColdItems.without(self.graph, self.fitted, features, cold, self.iterations)
         if "predict_items" not in self.fixed:
             told = self._explained(trial)
             if told < TELLING:
@@ -133,7 +133,7 @@ class _FeatureSearch:
     def _predicted(self, features: sp.csr_matrix) -> Callable[[FeatureSettings], SpectralFilter]:
         """Return what makes the filter with what features say."""
         learned = item_sums(self.fitted, features).solve(self.best.feature_ridge)
-        return lambda s: ItemPrediction.of(self.fitted, features, learned, s).applied(self.fitted)
+        return lambda s: ItemPrediction.from_features(self.fitted, features, learned, s).applied(self.fitted)
 
     def _lift(self, features: sp.csr_matrix, trial: _ColdItems) -> None:
         """Choose how far the scores of predicted items are lifted in the ranking of all."""
@@ -158,19 +158,19 @@ class _FeatureSearch:
         """Choose how much a prediction of items counts, see :meth:`_choose`."""
         projected: torch.Tensor | None = None
 
-        def of(s: FeatureSettings) -> Candidate:
+        def candidate_with(s: FeatureSettings) -> Candidate:
             nonlocal projected
             made = predicted(s)
             if name != "feature_lift" or projected is None:  # which leaves the factors as they are
                 projected = made.project(validation.users)
             return candidate(made, projected, validation)
 
-        self._choose(name, of, validation, first, steps)
+        self._choose(name, candidate_with, validation, first, steps)
 
     def _choose(
         self,
         name: str,
-        of: Callable[[FeatureSettings], Candidate],
+        candidate_with: Callable[[FeatureSettings], Candidate],
         validation: Validation,
         first: float,
         steps: Iterable[Sequence[float]],
@@ -179,11 +179,11 @@ class _FeatureSearch:
         if name in self.fixed:
             return
         leading = _changed(self.best, name, first)
-        none = validation.values([of(leading)])[0]
+        none = validation.values([candidate_with(leading)])[0]
         best = none
         for values in steps:
             tried = [_changed(self.best, name, value) for value in values]
-            standings = validation.contest([of(each) for each in tried], best)
+            standings = validation.contest([candidate_with(each) for each in tried], best)
             for each, standing in zip(tried, standings, strict=True):
                 if standing.per_user is not None and standing.value > best.mean():
                     leading, best = each, standing.per_user
@@ -221,15 +221,15 @@ class _FeatureSearch:
             return
         learned = sums.solve(self.best.user_feature_ridge)
 
-        def of(s: FeatureSettings) -> Candidate:
+        def candidate_with(s: FeatureSettings) -> Candidate:
             def score(pieces: Any) -> torch.Tensor:
                 own = numbers[pieces.rows]
-                edges = UserEdges.of(self.graph.rows(own), self.settings.dislike_weight)
+                edges = UserEdges.from_graph(self.graph.rows(own), self.settings.dislike_weight)
                 return fitted.scores(replace(edges, prior=user_prior(features[own], learned, s)))
 
             return score
 
-        self._choose("user_feature_weight", of, self.validation, 0.0, [(each,) for each in WEIGHTS])
+        self._choose("user_feature_weight", candidate_with, self.validation, 0.0, [(each,) for each in WEIGHTS])
         self.said.append(f"users from features: NDCG@{DEPTH} {value:.4f} for {len(cold)} cold ones")
 
 
@@ -251,7 +251,7 @@ class _ColdItems:
     sums: RidgeSums
 
     @classmethod
-    def of(
+    def without(
         cls,
         graph: SignedGraph,
         whole: SpectralFilter,
@@ -305,7 +305,7 @@ class _ColdItems:
     def predicted(self, s: FeatureSettings) -> SpectralFilter:
         """Return the filter with what features say."""
         learned = self.sums.solve(s.feature_ridge)
-        return ItemPrediction.of(self.fitted, self.features, learned, s).applied(self.fitted)
+        return ItemPrediction.from_features(self.fitted, self.features, learned, s).applied(self.fitted)
 
     def ndcg(self, tried: list[FeatureSettings]) -> list[float]:
         """Return the mean NDCG of the cold items among themselves, with each of some settings."""

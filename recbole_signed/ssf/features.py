@@ -65,7 +65,7 @@ def item_sums(fitted: SpectralFilter, features: sp.csr_matrix) -> RidgeSums:
     chosen = np.flatnonzero((likes + dislikes > 0) & (np.diff(features.indptr) > 0))
     counts = np.log1p(np.stack([likes, dislikes], axis=1)[chosen])
     vectors = fitted.vectors[:, : fitted.k].cpu().numpy()[chosen]
-    return RidgeSums.of(features[chosen], np.concatenate([vectors, counts], axis=1))
+    return RidgeSums.from_rows(features[chosen], np.concatenate([vectors, counts], axis=1))
 
 
 def user_sums(
@@ -79,7 +79,7 @@ def user_sums(
     users = np.flatnonzero(chosen)
     if len(users) > MAP_USERS:
         users = np.sort(drawn_by(graph.user_keys, users, MAP_USERS))
-    return RidgeSums.of(features[users], fitted.project(graph.rows(users)).cpu().numpy())
+    return RidgeSums.from_rows(features[users], fitted.project(graph.rows(users)).cpu().numpy())
 
 
 def drawn_by(
@@ -111,7 +111,7 @@ class ItemPrediction:
     expected: ExpectedCounts
 
     @classmethod
-    def of(
+    def from_features(
         cls, fitted: SpectralFilter, features: sp.csr_matrix, learned: npt.NDArray[np.float32], s: FeatureSettings
     ) -> ItemPrediction:
         """Predict by the map that :func:`item_sums` lead to, ``[n_features, k + 2]``."""
@@ -130,7 +130,7 @@ class ItemPrediction:
     def applied(self, fitted: SpectralFilter) -> SpectralFilter:
         """Return the filter with item factors and counters that follow the prediction."""
         counters = fitted.counters
-        counters = ItemCounters.of(counters.likes, counters.dislikes, self.expected)
+        counters = ItemCounters.from_counts(counters.likes, counters.dislikes, self.expected)
         rows = torch.from_numpy(self.items)
         share = counters.share()[rows, None]
         vectors = fitted.vectors[:, : fitted.k].clone()

@@ -49,11 +49,11 @@ class Exposure:
     """The graph itself."""
 
     @classmethod
-    def of(cls, graph: SignedGraph, settings: FilterSettings) -> Exposure:
+    def from_graph(cls, graph: SignedGraph, settings: FilterSettings) -> Exposure:
         """Count the edges of a graph, and normalise them."""
         likes, dislikes = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
-        counters = ItemCounters.of(torch.from_numpy(likes).float(), torch.from_numpy(dislikes).float())
-        users = UserEdges.of(graph, settings.dislike_weight)
+        counters = ItemCounters.from_counts(torch.from_numpy(likes).float(), torch.from_numpy(dislikes).float())
+        users = UserEdges.from_graph(graph, settings.dislike_weight)
         active = users.degrees[users.degrees > 0]
         median = float(np.median(active)) if len(active) else 1.0
         return cls(users.matrix(counters, settings), counters, float(len(active)), median, graph)
@@ -119,7 +119,7 @@ class SpectralFilter:
             iterations: products with all vectors at most, see :func:`~recbole_signed.graph.leading_factors`.
             start: the block of a similar graph, after which half of them are enough.
         """
-        exposure = Exposure.of(graph, settings)
+        exposure = Exposure.from_graph(graph, settings)
         found = exposure.factors(settings.rank, iterations, start)
         return exposure.filter(found, settings), found.block
 
@@ -143,7 +143,7 @@ class SpectralFilter:
 
     def edges(self, users: SignedGraph | UserEdges) -> UserEdges:
         """Return users as this filter reads them."""
-        return users if isinstance(users, UserEdges) else UserEdges.of(users, self.settings.dislike_weight)
+        return users if isinstance(users, UserEdges) else UserEdges.from_graph(users, self.settings.dislike_weight)
 
     def rows(self, users: SignedGraph | UserEdges) -> sp.csr_matrix:
         """Return :math:`R_u`, the exposure matrix's rows of any users, float32 ``[n_users, n_items]``."""

@@ -68,7 +68,9 @@ class ItemCounters:
     """None where no feature tells anything."""
 
     @classmethod
-    def of(cls, likes: torch.Tensor, dislikes: torch.Tensor, expected: ExpectedCounts | None = None) -> ItemCounters:
+    def from_counts(
+        cls, likes: torch.Tensor, dislikes: torch.Tensor, expected: ExpectedCounts | None = None
+    ) -> ItemCounters:
         """Derive the rest from the counts."""
         n_likes, n_dislikes = (int(each.double().sum()) for each in (likes, dislikes))
         unknown = likes + dislikes == 0

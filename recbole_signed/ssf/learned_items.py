@@ -174,11 +174,11 @@ def tune_learned(
 
     def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
         def score(pieces: Pieces) -> torch.Tensor:
-            exposure = pieces.of("filter", filtered)
+            exposure = pieces.get("filter", filtered)
             if not settings.learned_share:
                 return filter_.finished(exposure)
             key = settings.learned_regularisation
-            own = pieces.of(key, lambda rows: users[key][rows] @ learned[key].factors.T)
+            own = pieces.get(key, lambda rows: users[key][rows] @ learned[key].factors.T)
             return filter_.finished(torch.add(exposure, own, alpha=settings.learned_share))
 
         return score

@@ -105,7 +105,7 @@ def recent_of(
 ) -> torch.Tensor:
     """Return what is left of exposures since ``since`` (ms, as ``time``) by :data:`TRENDS`, ``[n_trends, n_items]``."""
     kinds = {True: (item[like], time[like]), False: (item, time)}
-    counts = [RecentCounts.of(*kinds[likes], life, n_items, since or -np.inf).counts for life, likes in TRENDS]
+    counts = [RecentCounts.from_events(*kinds[likes], life, n_items, since or -np.inf).counts for life, likes in TRENDS]
     return torch.from_numpy(np.stack(counts).astype(np.float32))
 
 

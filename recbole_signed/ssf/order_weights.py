@@ -60,7 +60,7 @@ class Likes:
     """int64 ``[n_users]``: where a user's features and offset are; these are large, and never copied as a whole."""
 
     @classmethod
-    def of(cls, made: OrderFilter, users: Callable[[slice], UserEdges], validation: Validation) -> Likes:
+    def from_validation(cls, made: OrderFilter, users: Callable[[slice], UserEdges], validation: Validation) -> Likes:
         """Work out the features for the first users of a validation; the weights of ``made`` are not used."""
         n_items = validation.users.n_items
         items, offset = candidates(made)

@@ -336,7 +336,7 @@ def judging(
     key = replace(settings, dislike_strength=0.0)
 
     def ranked(pieces: Pieces) -> torch.Tensor:
-        made = pieces.of(key, lambda rows: personal.falls(numbers[rows], scores_of, neutral), alone=True)
+        made = pieces.get(key, lambda rows: personal.falls(numbers[rows], scores_of, neutral), alone=True)
         scores, fallen, heights = made
         return lowered(scores.clone(), fallen, heights, settings.dislike_strength).cpu()
 

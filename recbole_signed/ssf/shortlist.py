@@ -53,7 +53,7 @@ class Pieces:
         """Return memory for scores, ``[rows, n_items]``: the same as for other pieces."""
         return self.rooms.take(name, (self.rows.stop - self.rows.start, n_items), dtype)
 
-    def of(self, key: Hashable, make: Callable[[slice], Made], *, alone: bool = False) -> Made:
+    def get(self, key: Hashable, make: Callable[[slice], Made], *, alone: bool = False) -> Made:
         """Return ``make(rows)``, made once for a key, not to be changed; ``alone``: nothing is kept beside it."""
         found = self.made.pop(key, None)
         for oldest in list(self.made)[: len(self.made) if alone else -1]:
@@ -106,7 +106,7 @@ class Affine:
     offset: torch.Tensor
 
     @classmethod
-    def of(cls, fitted: SpectralFilter) -> Affine:
+    def from_filter(cls, fitted: SpectralFilter) -> Affine:
         """Return that of a filter, for users of whom something is known."""
         factor = torch.ones_like(fitted.prior) if fitted.factor is None else fitted.factor
         return cls(factor.bfloat16(), (fitted.prior * factor).bfloat16())
@@ -128,7 +128,7 @@ class Shortlist:
     """Rows of users whose best items may lie elsewhere, int64."""
 
     @classmethod
-    def of(cls, approximate: torch.Tensor, k: int, exact: Callable[[torch.Tensor], torch.Tensor]) -> Shortlist:
+    def from_scores(cls, approximate: torch.Tensor, k: int, exact: Callable[[torch.Tensor], torch.Tensor]) -> Shortlist:
         """Take the items of the largest scores, bfloat16 ``[n_users, n_items]``; ``exact`` scores them again."""
         near, items = largest_positive(approximate, shortlisted(k))
         scores = exact(items)
@@ -161,7 +161,7 @@ class FactorCandidate:
         """Return the scores of all items."""
         room = pieces.room("exposure", self.users.n_items)
         # the factors of all users, of each of several candidates, would be more than the scores
-        made = pieces.of(self.key, lambda rows: self.fitted.exposure_of(self.factors(rows), room), alone=True)
+        made = pieces.get(self.key, lambda rows: self.fitted.exposure_of(self.factors(rows), room), alone=True)
         out = pieces.room("scores", self.users.n_items)
         strangers = None if self.strangers is None else self.strangers[pieces.rows]
         return self.fitted.finished(made, out=out, strangers=strangers)
@@ -175,10 +175,10 @@ class FactorCandidate:
             return None
         factors = self.factors(pieces.rows)
         room = pieces.room("short exposure", n_items, torch.bfloat16)
-        exposure = pieces.of(("short", self.key), lambda _: short.exposure_of(factors, room), alone=True)
+        exposure = pieces.get(("short", self.key), lambda _: short.exposure_of(factors, room), alone=True)
         scores = self._line.applied(exposure, pieces.room("short scores", n_items, torch.bfloat16))
         hide(scores)
-        found = Shortlist.of(scores, k, lambda items: self.fitted.scores_of(factors, items))
+        found = Shortlist.from_scores(scores, k, lambda items: self.fitted.scores_of(factors, items))
         values, places = found.scores.topk(k, dim=1)
         items = found.items.gather(1, places)
         if len(rows := found.doubtful):
@@ -188,4 +188,4 @@ class FactorCandidate:
 
     @cached_property
     def _line(self) -> Affine:
-        return Affine.of(self.fitted)
+        return Affine.from_filter(self.fitted)

@@ -81,7 +81,7 @@ class SSF(TrainingFreeRecommender):
         self.register_buffer("user_count_and_median_degree", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.register_buffer("chosen_settings", FilterSettings.from_mapping(config).to_tensor())
         self.feature_maps = self._read_features(config, dataset)
-        self._personal = PersonalVerdicts.of(dataset, self.graph, leads=self.dislikes_lead)
+        self._personal = PersonalVerdicts.from_dataset(dataset, self.graph, leads=self.dislikes_lead)
         self._to_spend: Validation | None = None
 
     def _read_features(self, config: Any, dataset: Any) -> FeatureMaps | None:
@@ -237,7 +237,7 @@ class SSF(TrainingFreeRecommender):
     @property
     def filter(self) -> SpectralFilter:
         """The fitted filter, which knows nothing of RecBole; it shares this model's tensors."""
-        made: SpectralFilter = self._filter.of([*self.buffers()], self._make_filter)
+        made: SpectralFilter = self._filter.get([*self.buffers()], self._make_filter)
         return made
 
     @property
@@ -250,7 +250,7 @@ class SSF(TrainingFreeRecommender):
         made = SpectralFilter(
             vectors=self.item_factors,
             values=self.singular_values,
-            counters=ItemCounters.of(self.item_likes, self.item_dislikes),
+            counters=ItemCounters.from_counts(self.item_likes, self.item_dislikes),
             n_users=n_users,
             median_degree=median_degree,
             settings=self.settings,
@@ -260,7 +260,7 @@ class SSF(TrainingFreeRecommender):
     def read_histories(self, dataset: Any) -> None:
         """Score users by their edges and verdicts in another data set of the same ids; nothing is fitted again."""
         super().read_histories(dataset)
-        self._personal = PersonalVerdicts.of(dataset, self.graph, self._personal, self.dislikes_lead)
+        self._personal = PersonalVerdicts.from_dataset(dataset, self.graph, self._personal, self.dislikes_lead)
 
     @property
     def _judging(self) -> PersonalVerdicts | None:
@@ -300,7 +300,7 @@ class SSF(TrainingFreeRecommender):
         return self.filter.scores(edges) if items is None else self.filter.pair_scores(edges, items.to(self.device))
 
     def _edges(self, users: SignedGraph, numbers: np.ndarray | None) -> UserEdges:
-        return UserEdges.of(users, self.settings.dislike_weight, prior=self._prior(numbers))
+        return UserEdges.from_graph(users, self.settings.dislike_weight, prior=self._prior(numbers))
 
     def _prior(self, numbers: np.ndarray | None) -> UserPrior | None:
         """Return what features say of users by their numbers; None for nothing."""
@@ -323,7 +323,9 @@ class SSF(TrainingFreeRecommender):
                 return self._scores(user)[0]
             items = np.array([*likes, *dislikes], dtype=np.int64)
             like = np.arange(len(items)) < len(likes)
-            verdicts = Verdicts.of(np.zeros(len(items), dtype=np.int64), items, like, np.arange(len(items)) + 1, 1)
+            verdicts = Verdicts.from_edges(
+                np.zeros(len(items), dtype=np.int64), items, like, np.arange(len(items)) + 1, 1
+            )
             return self._judging.judged(
                 np.zeros(1, dtype=np.int64),
                 lambda edges, _, items: self._scores(edges, None, items),
@@ -409,7 +411,7 @@ class Derived:
     def __init__(self) -> None:
         self._known: tuple[list[torch.Tensor], list[int], Any] | None = None
 
-    def of(self, tensors: Sequence[torch.Tensor], make: Callable[[], Any]) -> Any:
+    def get(self, tensors: Sequence[torch.Tensor], make: Callable[[], Any]) -> Any:
         """Return ``make()``, made again where a tensor is another one than before, or holds other values."""
         # a fit or a move to another device makes a new tensor, a checkpoint may be read into the old one
         versions = [each._version for each in tensors]

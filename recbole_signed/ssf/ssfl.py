@@ -88,7 +88,7 @@ class SSFL(SSF):
     def learned(self) -> LearnedItems:
         """The learned items, which share this model's tensors."""
         factors = self.learned_factors
-        gram = self._gram.of([factors], lambda: factors.T @ factors)
+        gram = self._gram.get([factors], lambda: factors.T @ factors)
         problem = self.learned_settings.problem(self.settings.dislike_weight)
         return LearnedItems(factors, gram, float(self.learned_unit), problem)
 

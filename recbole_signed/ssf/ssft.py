@@ -67,7 +67,7 @@ class SSFT(SSF):
         events = _events_of(dataset)
         if events is not None:
             user, item, time, like = events
-            self.sequences = Sequences.of(user, item, like, time, self.n_users, self.graph.item_keys)
+            self.sequences = Sequences.from_edges(user, item, like, time, self.n_users, self.graph.item_keys)
             self._exposures = item, time, like
 
     def read_histories(self, dataset: Any) -> None:
@@ -108,7 +108,7 @@ class SSFT(SSF):
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
         ordered: Any = self.filter
-        likes = Likes.of(ordered, lambda rows: self._ranked_edges(numbers[rows]), everyone)
+        likes = Likes.from_validation(ordered, lambda rows: self._ranked_edges(numbers[rows]), everyone)
         weights, tried = sharpened(likes, fitted_weights(likes).weights)
         self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
@@ -134,7 +134,7 @@ class SSFT(SSF):
         if self.sequences is None or self._exposures is None:
             return
         in_order = self.sequences.of_users(self.graph.order[0])
-        operator = TransitionSums.of(in_order, leading(filter_.vectors)).solve()
+        operator = TransitionSums.from_sequences(in_order, leading(filter_.vectors)).solve()
         self.transition_map = torch.from_numpy(operator).flatten().to(self.device)
         self.recent_counts = self._recent()
 
@@ -161,7 +161,7 @@ class SSFT(SSF):
         """The pairs of verdicts of the training part."""
         if self._pairs is None:
             assert self.sequences is not None
-            self._pairs = PairCounts.of(self.sequences, self.n_items)
+            self._pairs = PairCounts.from_sequences(self.sequences, self.n_items)
         return self._pairs
 
     def _make_filter(self) -> Any:
@@ -199,7 +199,7 @@ class SSFT(SSF):
         sequences = None
         if self.sequences is not None and numbers is not None:
             sequences = of_edges(self.sequences.of_users(numbers), users)
-        return UserEdges.of(users, self.settings.dislike_weight, sequences, self._prior(numbers))
+        return UserEdges.from_graph(users, self.settings.dislike_weight, sequences, self._prior(numbers))
 
 
 def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:

@@ -123,7 +123,9 @@ class TransitionSums:
     """Of each user, that are learned from."""
 
     @classmethod
-    def of(cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES) -> TransitionSums:
+    def from_sequences(
+        cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES
+    ) -> TransitionSums:
         """Count users' last likes; with torch.distributed initialised each process counts its own users."""
         width = 2 * len(scales) * vectors.shape[1]
         n_users = int(all_reduced(torch.tensor(np.count_nonzero(np.diff(sequences.indptr)))))

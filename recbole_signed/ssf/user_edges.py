@@ -60,7 +60,7 @@ class UserEdges:
     """None where no feature tells anything."""
 
     @classmethod
-    def of(
+    def from_graph(
         cls,
         users: SignedGraph,
         dislike_weight: float,

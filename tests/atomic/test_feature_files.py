@@ -37,7 +37,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def matrix_of(path: Path, wanted: Any, ids: list[str]) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    made = Features.of(read_feature_file(path, "item_id", wanted), ids)
+    made = Features.from_table(read_feature_file(path, "item_id", wanted), ids)
     return made.matrix.toarray(), made.space.names
 
 
@@ -161,7 +161,7 @@ def test_every_kept_token_of_an_id_is_in_its_row(own: list[list[str]], seed: int
     frame = pl.DataFrame({"item_id": ids, "tag": [" ".join(each) for each in own]})
     table = table_of(frame, "item_id", {"tag": "tokens"}, "a frame")
     order = np.random.default_rng(seed).permutation(len(ids))
-    made = Features.of(table, np.array(ids)[order])
+    made = Features.from_table(table, np.array(ids)[order])
     counts = {token: sum(token in each for each in own) for token in "abcdef"}
     names = made.space.names
     assert {token for _, token in names[1:]} == {token for token, count in counts.items() if count >= 2}
@@ -176,7 +176,9 @@ def test_a_million_distinct_tokens_leave_the_most_frequent() -> None:
     frame = frame.with_columns(
         pl.col("item_id").alias("unique"), (pl.int_range(n, eager=True) % 5000).cast(pl.String).alias("shared")
     )
-    made = Features.of(table_of(frame, "item_id", {"unique": "token", "shared": "token"}, "a frame"), frame["item_id"])
+    made = Features.from_table(
+        table_of(frame, "item_id", {"unique": "token", "shared": "token"}, "a frame"), frame["item_id"]
+    )
     assert made.matrix.shape == (n, 1 + MAX_TOKENS)
     assert {name for name, _ in made.space.names[1:]} == {"shared"}
 
@@ -198,7 +200,7 @@ def test_a_million_distinct_tokens_leave_the_most_frequent() -> None:
 )
 def test_what_does_not_fit_is_refused(write: Write, rows: list[str], wanted: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Features.of(read_feature_file(write(*rows), "item_id", wanted), ["1", "2", "3", "4"])
+        Features.from_table(read_feature_file(write(*rows), "item_id", wanted), ["1", "2", "3", "4"])
 
 
 def test_rows_of_unknown_ids_change_nothing(write: Write) -> None:

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()
         for i in range(4):
-            state.ingest(EventBatch.of([Event(f"e{i}-{j}", f"u{j}", f"i{i}", "like", j) for j in range(25)]))
+            state.ingest(EventBatch.from_events([Event(f"e{i}-{j}", f"u{j}", f"i{i}", "like", j) for j in range(25)]))
             state.snapshot({"a": np.zeros(2)}, {}, model="SSF")
     return tmp_path / "state"
 
@@ -65,7 +65,7 @@ def test_the_log_and_an_event_by_any_spelling_of_its_id(capsys: pytest.CaptureFi
     with OnlineState.open(folder) as state:
         state.recover()
         list(state.replay())
-        state.ingest(EventBatch.of([Event(typed, "u1", "i1", "view", 1_700_000_000_000)]))
+        state.ingest(EventBatch.from_events([Event(typed, "u1", "i1", "view", 1_700_000_000_000)]))
     for event in (typed, kept):
         assert as_json(capsys, "state", "log", folder, "--event-id", event)["event_known"], event
     check_command_refused("event_id is empty", capsys, "state", "log", folder, "--event-id", "")
@@ -74,7 +74,7 @@ def test_the_log_and_an_event_by_any_spelling_of_its_id(capsys: pytest.CaptureFi
 def test_a_log_without_versions_is_compacted_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()
-        state.ingest(EventBatch.of([Event("e", "u", "i", "like", 1)]))
+        state.ingest(EventBatch.from_events([Event("e", "u", "i", "like", 1)]))
     assert as_json(capsys, "state", "compact", tmp_path / "state")["base_seq"] == 1
     assert "no version yet" in outcome(capsys, "state", "versions", "list", tmp_path / "state")[1]
 
@@ -125,7 +125,7 @@ def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: 
 def test_control_characters_are_escaped_in_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()
-        state.ingest(EventBatch.of([Event("e1", "\x1b[31mred\x9b2J", "i\x07tem", "like", 1)]))
+        state.ingest(EventBatch.from_events([Event("e1", "\x1b[31mred\x9b2J", "i\x07tem", "like", 1)]))
     for words in (["log"], ["log", "--json"]):
         out = printed(capsys, "state", *words, tmp_path / "state")
         assert not {"\x1b", "\x07", "\x9b"} & set(out)

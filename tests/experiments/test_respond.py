@@ -148,13 +148,13 @@ def test_a_like_of_the_kind_is_told_after_the_dislike_and_views_come_last(
 ) -> None:
     live = two_kinds(tmp_path / "state")
     audit = responsiveness._Audit(live, 0, 3)
-    tell, told = audit.tell, []
+    tell, told = audit.add_events, []
 
     def noting(user: int, *events: tuple[np.ndarray, str]) -> None:
         told.extend((kind, items.tolist()) for items, kind in events)
         tell(user, *events)
 
-    monkeypatch.setattr(audit, "tell", noting)
+    monkeypatch.setattr(audit, "add_events", noting)
     audit._probe(1, np.random.default_rng(0))
     kinds = [kind for kind, _ in told]
     one = told[0][1]
@@ -197,12 +197,12 @@ def test_an_event_that_is_lost_is_seen(
 ) -> None:
     live = begin(tmp_path / "state")
     audit = responsiveness._Audit(live, 0, 5)
-    tell = audit.tell
+    tell = audit.add_events
 
     def tell_some(user: int, *events: tuple[np.ndarray, str]) -> None:
         tell(user, *(each for each in events if each[1] not in lost))
 
-    monkeypatch.setattr(audit, "tell", tell_some)
+    monkeypatch.setattr(audit, "add_events", tell_some)
     found = audit._probe(3, np.random.default_rng(0))
     assert (found.gone, found.restored, found.exact) == wanted
     live.close()

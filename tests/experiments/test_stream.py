@@ -257,7 +257,7 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
                 ("9", "c", "x", VIEW, 18, np.nan),  # not a verdict: the like before it stands
             ]
         )
-        cases = Cases.of(state, window, n_base_users=2)
+        cases = Cases.from_window(state, window, n_base_users=2)
     assert cases.token == ["a", "b", "c"]
     assert cases.user.tolist() == [1, 2, 0]
     assert cases.group.tolist() == [BASE, NEW, UNKNOWN]
@@ -294,7 +294,9 @@ def test_a_dislike_near_an_earlier_one_is_a_repeated_one(tmp_path: Path) -> None
         state.bulk_load([f"u{n}" for n in range(1, 6)], ["a", "b", "c"], user, item, kinds, np.arange(7))
         new = [("u4", "b", DISLIKE), ("u5", "b", DISLIKE), ("u7", "b", DISLIKE), ("u4", "c", DISLIKE)]
         new += [(user, "d", LIKE) for user in ("u4", "u5", "u7")]
-        cases = Cases.of(state, EventBatch.of_rows([(f"n{n}", *row, 99, np.nan) for n, row in enumerate(new)]), 2)
+        cases = Cases.from_window(
+            state, EventBatch.of_rows([(f"n{n}", *row, 99, np.nan) for n, row in enumerate(new)]), 2
+        )
         b, c = state.items.ids(["b", "c"]).tolist()
     found = {*zip(cases.dislike_case.tolist(), cases.dislike_item.tolist(), cases.repeated.tolist(), strict=True)}
     assert found == {(0, b, True), (1, b, False), (2, b, False), (0, c, False)}

@@ -13,7 +13,7 @@ from refusals import check_refused
 from recbole_signed.live.replay import summarise
 from recbole_signed.live.replay.experiment import run_stream
 from recbole_signed.live.replay.stream_spec import StreamSpec
-from recbole_signed.live.replay.windows import Replay, told
+from recbole_signed.live.replay.windows import Replay, announced_features
 from recbole_signed.live.store.state import OnlineState
 
 START, DAY = 1_600_000_000, 86_400
@@ -73,7 +73,7 @@ def test_values_unknown_at_the_cut_are_not_read(data: Path, spec: Callable[..., 
     models = spec({"told": model({"item": ["group"]})}).models
     with OnlineState.open(tmp_path / "state") as state:
         Replay.read(data, 0.5, 10).start(state)
-        found = told(models, data, state)["told"]
+        found = announced_features(models, data, state)["told"]
         assert sorted(found.space.tokens["group"]) == [f"g{number}" for number in range(GROUPS)]
         assert found.matrix.shape == (len(state.items), GROUPS + 1)  # a constant comes first
         assert found.matrix[state.items.id_of("later7")].nnz == 1

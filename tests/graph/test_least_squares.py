@@ -135,13 +135,13 @@ def solved(features: sp.csr_matrix, targets: FloatArray, penalty: list[float]) -
 @pytest.mark.parametrize(("strength", "of_bias"), [(2.0, 1e-3), (1e-3, 1e-3), (1e-5, 1e-5)])
 def test_the_bias_is_penalised_least_of_all(strength: float, of_bias: float) -> None:
     features, targets = rows(5)  # as many as features: the penalty decides
-    found = RidgeSums.of(features, targets).solve(strength)
+    found = RidgeSums.from_rows(features, targets).solve(strength)
     np.testing.assert_allclose(found, solved(features, targets, [of_bias, *[strength] * 4]), rtol=1e-4, atol=1e-5)
 
 
 def test_a_solution_is_that_of_the_sums_as_they_are() -> None:
     features, targets = rows(30)
-    sums = RidgeSums.of(features[:20], targets[:20])
+    sums = RidgeSums.from_rows(features[:20], targets[:20])
     before = sums.solve(0.5)
     assert sums.solve(0.5) is before, "the same sums are solved once"
     sums.add(features[20:], targets[20:])
@@ -153,9 +153,9 @@ def test_a_solution_is_that_of_the_sums_as_they_are() -> None:
 @pytest.mark.parametrize("piece", [1, 7, 29, 30, 31])
 def test_pieces_of_any_size_give_the_same_sums(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets = rows(30)
-    whole = RidgeSums.of(features, targets)
+    whole = RidgeSums.from_rows(features, targets)
     monkeypatch.setattr(least_squares, "PIECE", piece)
-    pieces = RidgeSums.of(features, targets)
+    pieces = RidgeSums.from_rows(features, targets)
     np.testing.assert_allclose(pieces.gram, whole.gram, atol=1e-12)
     np.testing.assert_allclose(pieces.cross, whole.cross, atol=1e-12)
 

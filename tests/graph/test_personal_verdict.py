@@ -26,7 +26,7 @@ def verdicts_of(people: list[Person], seed: int = 0) -> Verdicts:
     rows = [(user, item, like, time) for user, each in enumerate(people) for time, item, like in each.events]
     rows = [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))]
     user, item, like, time = (np.array([row[place] for row in rows], dtype=np.int64) for place in range(4))
-    return Verdicts.of(user, item, like.astype(bool), time, len(people))
+    return Verdicts.from_edges(user, item, like.astype(bool), time, len(people))
 
 
 def demotions_of(people: list[Person], asked: list[int] | None = None) -> Demotions:
@@ -38,11 +38,11 @@ def demotions_of(people: list[Person], asked: list[int] | None = None) -> Demoti
     common = sp.csr_matrix(likes.T @ likes)
 
     def near(items: np.ndarray) -> Neighbourhoods:
-        return Neighbourhoods.of(common[items], likes.sum(0).astype(int), items)
+        return Neighbourhoods.from_common_likes(common[items], likes.sum(0).astype(int), items)
 
     seen = [place * N_ITEMS + item for place, user in enumerate(asked) for item in people[user].seen]
     verdicts = verdicts_of(people).rows(np.array(asked))
-    return Demotions.of(verdicts, np.unique(np.array(seen, dtype=np.int64)), near, N_ITEMS)
+    return Demotions.from_verdicts(verdicts, np.unique(np.array(seen, dtype=np.int64)), near, N_ITEMS)
 
 
 @pytest.mark.parametrize("widths", [WIDE, SMALL], ids=["wide", "narrow"])

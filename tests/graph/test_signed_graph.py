@@ -196,7 +196,7 @@ def test_the_product_of_a_sum(seed: int, n_rows: int, n_columns: int, width: int
     dense = np.random.default_rng(seed).standard_normal((n_columns, width), dtype=np.float32)
     scale = np.random.default_rng(seed + 1).random(n_rows, dtype=np.float32)
     out = np.full((n_rows, width), np.nan, dtype=np.float32)
-    multiply(out, [SparseTerm.of(first), SparseTerm.of(second, -0.5, binary=True)], dense, scale)
+    multiply(out, [SparseTerm.from_matrix(first), SparseTerm.from_matrix(second, -0.5, binary=True)], dense, scale)
     wanted = scale[:, None] * ((first - 0.5 * (second != 0)).toarray().astype(float) @ dense)
     np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
 
@@ -205,9 +205,9 @@ def test_pieces_of_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = random_matrix(0, 100, 30)
     dense = np.random.default_rng(0).standard_normal((30, 7), dtype=np.float32)
     whole, pieces = (np.empty((100, 7), dtype=np.float32) for _ in range(2))
-    multiply(whole, [SparseTerm.of(matrix)], dense)
+    multiply(whole, [SparseTerm.from_matrix(matrix)], dense)
     monkeypatch.setattr(sparse_kernels, "ROWS", 17)
-    multiply(pieces, [SparseTerm.of(matrix)], dense)
+    multiply(pieces, [SparseTerm.from_matrix(matrix)], dense)
     np.testing.assert_array_equal(whole, pieces)
 
 
@@ -226,7 +226,7 @@ def test_the_transposed_product_adds(compiled: bool, kind: type, monkeypatch: py
 
 
 def test_what_the_kernel_would_read_beyond_is_refused() -> None:
-    part = SparseTerm.of(random_matrix(3, 5, 8), binary=True)
+    part = SparseTerm.from_matrix(random_matrix(3, 5, 8), binary=True)
     out, dense, values = np.zeros((8, 4), np.float32), np.zeros((5, 4), np.float32), np.ones(40, np.float32)
     for wrong in (
         (out, part, dense[:4], values),

@@ -103,7 +103,7 @@ def forget_in_backup(path: Path, users: dict[int, bytes], timestamp: int) -> Non
     with ready(path) as backup:
         known = backup.users.tokens(user for user in users if user < len(backup.users))
         gone = [Event("", token, "", "forget_user", timestamp) for token in known if token is not None]
-        backup.ingest(EventBatch.of(gone))
+        backup.ingest(EventBatch.from_events(gone))
         backup.snapshot({}, {}, model="test")
         assert not Erasure(backup).finish(refit, forget_in_backup).rows
         refuse_forgotten(backup)

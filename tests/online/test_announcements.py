@@ -35,7 +35,7 @@ def test_the_newest_announcement_counts_whatever_is_delivered_again(
         who = (token, "") if side == "user" else ("", token)
         again = events[max(number - back, 0) :]
         events.append(Event(str(number), *who, side, NOW, features={"year": year}))
-        state.ingest(EventBatch.of([events[-1], *again]))
+        state.ingest(EventBatch.from_events([events[-1], *again]))
     newest = {(side, token): {"year": year} for side, token, year, _ in rows}
     for _ in range(2):
         found = {("item", state.items.tokens([n])[0]): each for n, each in state.announced()["item"].items()}
@@ -56,7 +56,7 @@ def of_earlier_versions(folder: Path, *lines: str) -> None:
 def test_the_features_of_an_earlier_version_go_into_the_log(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     with ready(folder) as state:
-        state.ingest(EventBatch.of([Event("1", "ann", "a", "like", NOW)]))
+        state.ingest(EventBatch.from_events([Event("1", "ann", "a", "like", NOW)]))
     item = '{"item": "a", "features": {"year": %d}}'
     of_earlier_versions(folder, item % 6, item % 7, *(f'{{"user": "{u}", "features": {{}}}}' for u in ("ann", "bob")))
     with (folder / LINES).open("a") as file:
@@ -101,14 +101,14 @@ def gone(user: str, stamp: int) -> Event:
 def test_features_of_a_forgotten_user_are_in_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     state = ready(folder)
-    state.ingest(EventBatch.of([told("ann", 1, town="Oslo"), told("bob", 2, town="Rome")]))
+    state.ingest(EventBatch.from_events([told("ann", 1, town="Oslo"), told("bob", 2, town="Rome")]))
     assert state.announced()["user"] == {1: {"town": "Oslo"}, 2: {"town": "Rome"}}
     assert (state.edges.n_users, state.edges.n_items) == (3, 1)
-    state.ingest(EventBatch.of([gone("ann", 9)]))
-    assert state.ingest(EventBatch.of([told("ann", 3, "e1", town="Oslo")])).n_refused == 1
+    state.ingest(EventBatch.from_events([gone("ann", 9)]))
+    assert state.ingest(EventBatch.from_events([told("ann", 3, "e1", town="Oslo")])).n_refused == 1
     # within a batch the order counts
-    state.ingest(EventBatch.of([told("carl", 1, town="Oslo"), gone("carl", 2)]))
-    state.ingest(EventBatch.of([gone("bob", 20), told("bob", 21, town="Kyiv")]))
+    state.ingest(EventBatch.from_events([told("carl", 1, town="Oslo"), gone("carl", 2)]))
+    state.ingest(EventBatch.from_events([gone("bob", 20), told("bob", 21, town="Kyiv")]))
     assert b"Oslo" not in content(folder)
     assert b"Rome" not in content(folder)
     number = state.users.id_of("bob")
@@ -121,9 +121,9 @@ def test_features_of_a_forgotten_user_are_in_no_file(tmp_path: Path) -> None:
 
 def test_a_forgetting_that_is_a_duplicate_erases_no_features(tmp_path: Path) -> None:
     with ready(tmp_path / "state") as state:
-        state.ingest(EventBatch.of([told("ann", 1, "e1", town="Oslo"), told("bob", 2, town="Rome")]))
+        state.ingest(EventBatch.from_events([told("ann", 1, "e1", town="Oslo"), told("bob", 2, town="Rome")]))
         before = state.announced()
-        assert state.ingest(EventBatch.of([Event("e1", "ann", "", "forget_user", NOW + 9)])).n_new == 0
+        assert state.ingest(EventBatch.from_events([Event("e1", "ann", "", "forget_user", NOW + 9)])).n_new == 0
         assert state.announced() == before
 
 
@@ -134,7 +134,7 @@ def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) 
         Event("2", "", "new", "item", NOW + 1, features={"genre": ["drama", "crime"]}),
         Event("3", "bob", "", "forget_user", NOW + 2),
     ]
-    assert state.ingest(EventBatch.of(events)).n_new == 3
+    assert state.ingest(EventBatch.from_events(events)).n_new == 3
     assert (len(state.users), len(state.items)) == (2, 3)
     assert state.edges.n_items == 3
     assert np.asarray(state.edges.item_likes).tolist() == [0, 1, 0]

@@ -219,12 +219,12 @@ def test_the_newest_counts_in_whatever_order_events_come(tmp_path: Path, clock: 
     for turn in range(6):
         state = ready(tmp_path / f"{turn}", settings=settings)
         for each in [events[i] for i in rng.permutation(len(events))] * 2:
-            state.ingest(EventBatch.of([each]))
+            state.ingest(EventBatch.from_events([each]))
         rows = [(state.users.tokens([row[0]])[0], *row[2:]) for row in state.log.wishes.rows()]
         state.close()
         again = ready(tmp_path / f"{turn}", settings=settings)
         assert [(again.users.tokens([row[0]])[0], *row[2:]) for row in again.log.wishes.rows()] == rows
-        asked = [Asked.of(again, None, again.users.id_of(user)) for user in ("u1", "u2")]
+        asked = [Asked.from_state(again, None, again.users.id_of(user)) for user in ("u1", "u2")]
         in_force = [[(w.feature, w.value, w.sign) for w in each.wishes] if each else [] for each in asked]
         again.close()
         found.add(repr((sorted(rows, key=repr), in_force)))
@@ -256,7 +256,7 @@ def test_compaction_removes_what_is_over(
     clock.now += 2 * DAY
     assert kept() == (2, 2)
     assert {item for item, _ in live.recommend("u1", N_ITEMS)} == shown
-    asked = Asked.of(live.state, live.learner, live.state.users.id_of("u1"))
+    asked = Asked.from_state(live.state, live.learner, live.state.users.id_of("u1"))
     assert asked is not None
     assert [(each.item > 0, each.value) for each in asked.wishes] == [(False, "Horror"), (True, "hidden")]
 
@@ -270,7 +270,7 @@ def test_no_trace_is_left_of_a_forgotten_user(
         said("who", "less", features=of("Zyzzyva"), at=at, duration=987_654),
         said("who", "dislike", "i1", about="Quixotry", at=at),
     ]
-    live.update(EventBatch.of(events))
+    live.update(EventBatch.from_events(events))
     live.update([said("other", "like", "i1")])
     live.snapshot()
     traces = [b"who", b"Zyzzyva", b"Quixotry", *(stamp.to_bytes(6, "big") for stamp in (at, until))]
@@ -333,7 +333,7 @@ def test_events_come_back_from_a_batch_as_they_were() -> None:
         said("u", "undo", features={"genre": ["A"]}),
         said("u", "undo", event="e"),
     ]
-    assert list(EventBatch.of(events).events()) == events
+    assert list(EventBatch.from_events(events).events()) == events
 
 
 @pytest.mark.parametrize("folder", ["SSF"], indirect=True)
@@ -344,7 +344,7 @@ def test_an_explanation_adds_up_and_says_what_was_asked_for(live: OnlineRecommen
     live.update([said("u1", "more", features=of("Comedy"))])
     with live.reading() as (state, learner):
         number = state.users.id_of("u1")
-        asked = Asked.of(state, learner, number)
+        asked = Asked.from_state(state, learner, number)
         now, keys = ranked(), (state.users.keys, state.items.keys)
         of_items = explained(learner, state.edges, number, np.array(state.items.ids(list(now))), keys, asked)
         for (item, score), told in zip(now.items(), of_items, strict=True):

@@ -39,12 +39,16 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state.bulk_load(["old"], ["item0"], *(np.array([each]) for each in (1, 1, LIKE, 1)))
         for first in range(0, N_EVENTS, 20):
             state.ingest(
-                EventBatch.of(event(n, f"user{n % 37}", f"item{n % 23}", "like") for n in range(first, first + 20))
+                EventBatch.from_events(
+                    event(n, f"user{n % 37}", f"item{n % 23}", "like") for n in range(first, first + 20)
+                )
             )
         state.ingest(
-            EventBatch.of(Event(f"a{n}", "", f"item{n}", "item", 10**12, features={"year": n}) for n in range(9))
+            EventBatch.from_events(
+                Event(f"a{n}", "", f"item{n}", "item", 10**12, features={"year": n}) for n in range(9)
+            )
         )
-        state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 10**12)]))
+        state.ingest(EventBatch.from_events([Event("f", "user3", "", "forget_user", 10**12)]))
         state.withdraw(["item5", "item6"])
     return folder
 
@@ -54,7 +58,7 @@ def seen_by(folder: Path) -> tuple[Any, ...]:
     with ready(folder) as state:
         told = state.hash(), sorted(state.withdrawn), json.dumps(state.announced(), sort_keys=True), state.last_seq
         again = state.ingest(
-            EventBatch.of(
+            EventBatch.from_events(
                 [
                     *(event(n, f"user{n % 37}", "x", "like") for n in range(N_EVENTS)),
                     Event("l", "user3", "y", "like", 5),
@@ -177,7 +181,7 @@ def test_a_log_written_while_checked_is_not_damaged(tmp_path: Path, monkeypatch:
 
         def write() -> None:
             number = next(numbers)
-            state.ingest(EventBatch.of([event(number, f"user{number}", "item", "like")]))
+            state.ingest(EventBatch.from_events([event(number, f"user{number}", "item", "like")]))
             state.withdraw([f"item{number}"])
 
         def kept_sum(connection: sqlite3.Connection, *given: Any) -> int:
@@ -252,7 +256,7 @@ def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path
     rng, state = np.random.default_rng(6), OnlineState.open(tmp_path / "state")
     state.recover()
     for n in range(40):
-        state.ingest(EventBatch.of([event(n, f"user{n % 7}", f"item{n % 5}", "like")]))
+        state.ingest(EventBatch.from_events([event(n, f"user{n % 7}", f"item{n % 5}", "like")]))
     shutil.copytree(tmp_path / "state", tmp_path / "crashed")  # as a killed process leaves it
     state.close()
     content = (tmp_path / "crashed" / "log.sqlite-wal").read_bytes()

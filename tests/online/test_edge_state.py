@@ -114,7 +114,9 @@ def test_edges_are_those_of_the_reference_however_the_stream_is_cut(batches: lis
             _, item, like, time = state.export().verdicts
             for each in RECENT:
                 counted = like | (not each["likes"])
-                wanted = RecentCounts.of(item[counted], time[counted], HALF_LIFE, N_ITEMS, each["since"]).counts
+                wanted = RecentCounts.from_events(
+                    item[counted], time[counted], HALF_LIFE, N_ITEMS, each["since"]
+                ).counts
                 np.testing.assert_allclose(state.recent(HALF_LIFE, **each).counts, wanted, rtol=1e-6, atol=1e-9)
         again, without = EdgeState.from_tensors(state.to_tensors(), state.n_items), EdgeState(N_USERS, N_ITEMS)
         without.apply(log_batch(seen))

@@ -70,7 +70,7 @@ def test_bipartite_lightgcn_is_recboles(recipes: dict[str, TrainingRecipe]) -> N
     theirs.load_state_dict(ours.state_dict())
     for mine, own in zip(ours.forward(), theirs.forward(), strict=True):
         torch.testing.assert_close(mine, own, atol=1e-5, rtol=1e-4)
-    batch = next(Batches(recipe, *(Verdicts.of(arrays, recipe),) * 2, 9, 0).epoch(0))
+    batch = next(Batches(recipe, *(Verdicts.from_edges(arrays, recipe),) * 2, 9, 0).epoch(0))
     torch.testing.assert_close(ours.calculate_loss(batch), theirs.calculate_loss(batch))
 
 
@@ -99,7 +99,7 @@ def test_the_view_answers_as_a_data_set_does(recipes: dict[str, TrainingRecipe])
 def test_passes_cover_pools_and_nothing_known(recipes: dict[str, TrainingRecipe], seed: int, n: int, name: str) -> None:
     """But for users with a verdict on every item that could be drawn: there is none for them."""
     arrays, recipe = edges(n=n, seed=seed), recipes[name]
-    known = Verdicts.of(arrays, recipe)
+    known = Verdicts.from_edges(arrays, recipe)
     batches = Batches(recipe, known, known, 9, seed)
     batches.size = 7
     drawable = set(known.item.tolist()) if recipe.config["negative_exponent"] else set(range(1, 9))
@@ -119,7 +119,7 @@ def test_passes_cover_pools_and_nothing_known(recipes: dict[str, TrainingRecipe]
 
 def test_the_pool_of_a_refresh_is_all_that_is_new_and_a_sample_of_the_old(recipes: dict[str, TrainingRecipe]) -> None:
     arrays, recipe = edges(), recipes["LSGRec"]
-    verdicts = Verdicts.of(arrays, recipe)
+    verdicts = Verdicts.from_edges(arrays, recipe)
     changed = verdicts.take(np.arange(0, len(verdicts), 2)).keys.copy()
     changed[3] ^= 1  # a like that has become a dislike, or the other way round, is new
     pool = verdicts.new_and_old(np.sort(changed), 5, np.random.default_rng(0))
@@ -138,10 +138,10 @@ def test_parameters_and_moments_move_to_a_larger_model(recipes: dict[str, Traini
         "user_dislikes.weight": "user",
         "item_dislikes.weight": "item",
     }
-    optimizer, known = adam(recipe, model), Verdicts.of(edges(), recipe)
+    optimizer, known = adam(recipe, model), Verdicts.from_edges(edges(), recipe)
     model.calculate_loss(next(Batches(recipe, known, known, 12, 0).epoch(0))).backward()
     optimizer.step()
-    weights = Weights.of(model, optimizer)
+    weights = Weights.from_model(model, optimizer)
     again = Weights.from_tensors(weights.tensors(), weights.tables, weights.step)
     larger = recipe.build(edges(15, 20), 15, 20)
     start = {"user_embedding.weight": (np.array([12, 14]), np.full((2, 4), 5.0, dtype=np.float32))}
@@ -171,7 +171,7 @@ def test_numbers_of_nodes_go_on_where_they_ended() -> None:
             self.register_buffer("mark", torch.randperm(n))
 
     before, after = Marked(4), Marked(7)
-    Weights.of(before).move_to(after, {})
+    Weights.from_model(before).move_to(after, {})
     assert after.mark.tolist() == [*before.mark.tolist(), 4, 5, 6]
 
 
@@ -242,7 +242,7 @@ def test_the_learning_rate_falls_over_all_passes_and_a_refresh_goes_on_with_the_
     keys = {"embedding_size": 4, "learning_rate": 0.1, "lr_milestones": [2, 5], "lr_gamma": 0.5, "train_batch_size": 4}
     keys["weight_decay"] = 0.03
     recipe, arrays = TrainingRecipe.named("BPR", keys), edges()
-    known = Verdicts.of(arrays, recipe)
+    known = Verdicts.from_edges(arrays, recipe)
     batches, model = Batches(recipe, known, known, 9, 0), recipe.build(arrays, 12, 9)
     assert len(batches) > 2
     optimizer = adam(recipe, model)
@@ -267,7 +267,7 @@ def test_popular_items_are_sampled_more_often_where_the_exponent_says_so() -> No
         recipe = TrainingRecipe.named(
             "LSGRec", {"embedding_size": 4, "negative_exponent": exponent, "n_negatives": 600}
         )
-        known = Verdicts.of(arrays, recipe)
+        known = Verdicts.from_edges(arrays, recipe)
         pool = known.take(np.flatnonzero(known.user == 12))
         drawn = next(Batches(recipe, pool, known, 9, 0).epoch(0))["neg_item_id"].numpy()
         shares.append([float((drawn == item).mean()) for item in (7, 8)])
@@ -283,7 +283,7 @@ def test_a_users_own_items_are_sampled_where_training_samples_them(model: str, s
     given = {"embedding_size": 4, "n_negatives": 40, **({} if setting is None else {"sift_positives": setting})}
     recipe = TrainingRecipe.named(model, given)
     recipe = TrainingRecipe.named(model, recipe.parameters())
-    known = Verdicts.of(edges(), recipe)
+    known = Verdicts.from_edges(edges(), recipe)
     made = next(Batches(recipe, known, known, 9, 0).epoch(0))
     drawn = {
         (user, item)
@@ -296,7 +296,7 @@ def test_a_users_own_items_are_sampled_where_training_samples_them(model: str, s
 
 def test_a_batch_size_of_zero_is_all_in_one_batch() -> None:
     recipe = TrainingRecipe.named("LSGRec", {"embedding_size": 4, "train_batch_size": 0})
-    known = Verdicts.of(edges(), recipe)
+    known = Verdicts.from_edges(edges(), recipe)
     (whole,) = Batches(recipe, known, known, 9, 0).epoch(0)
     assert sorted(zip(whole["user_id"].tolist(), whole["item_id"].tolist(), strict=True)) == pairs_of(
         known.user, known.item
@@ -305,7 +305,7 @@ def test_a_batch_size_of_zero_is_all_in_one_batch() -> None:
 
 def test_each_pass_of_a_refresh_has_batches_of_its_own(recipes: dict[str, TrainingRecipe]) -> None:
     recipe, arrays = recipes["BPR"], edges()
-    known = Verdicts.of(arrays, recipe)
+    known = Verdicts.from_edges(arrays, recipe)
     passes: list[int] = []
 
     class Noted(Batches):

@@ -350,10 +350,10 @@ def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "long-enough-nameX9\n")
     with ready(tmp_path / "state") as state:
         take_from(state, JsonLines(tmp_path / "bad.jsonl"))
-        state.ingest(EventBatch.of([Event("", "b", "", "forget_user", 5)]))
+        state.ingest(EventBatch.from_events([Event("", "b", "", "forget_user", 5)]))
         left = [letter["raw"]["user_id"] for letter in state.dead_letters if isinstance(letter["raw"], dict)]
         assert left == ["bob", "club"]
-        state.ingest(EventBatch.of([Event("", "long-enough-name", "", "forget_user", 5)]))
+        state.ingest(EventBatch.from_events([Event("", "long-enough-name", "", "forget_user", 5)]))
         assert b"long-enough-name" not in content(tmp_path)[len((tmp_path / "bad.jsonl").read_bytes()) :]
 
 

@@ -22,7 +22,7 @@ from recbole_signed.live.store.vocabulary import make_tag
 
 
 def batch(*rows: tuple[str, str, str, str, int], value: float | None = None) -> EventBatch:
-    return EventBatch.of([Event(*row, value) for row in rows])
+    return EventBatch.from_events([Event(*row, value) for row in rows])
 
 
 def some(n: int, first: int = 0) -> EventBatch:
@@ -87,7 +87,7 @@ def test_what_is_forgotten_and_what_is_doubled_is_the_same_live_and_on_reading(
     taken: dict[str, str] = {}  # whose event it was: an id goes with its user, and that of a forgetting is not kept
     for start in range(0, len(events), size):
         part = events[start : start + size]
-        logged, _ = log.append(EventBatch.of(part))
+        logged, _ = log.append(EventBatch.from_events(part))
         gone_ids = logged.user[logged.type == FORGET_USER]
         live = {seq: user for seq, user in live.items() if user not in gone_ids}
         likes = logged.type == LIKE

@@ -33,7 +33,7 @@ def test_late_as_a_list_says(tmp_path_factory: Any, steps: list[tuple[tuple[str,
         log.end_graces()
         graves = [each for each in graves if each[2] > clock.now]
         stamp = 1000 * START + DAY // 3 * 1000 * ahead
-        batch = EventBatch.of(
+        batch = EventBatch.from_events(
             [Event("", user, "", "forget_user", stamp) if forgets else Event("", user, "i", "like", stamp)]
         )
         late = any(stamp <= at for of, at, _ in graves if of == user)
@@ -62,10 +62,10 @@ def test_lateness_does_not_depend_on_batches(tmp_path_factory: Any, rows: list[t
         for user, stamp, forgets in rows
     ]
     log = EventLog(tmp_path_factory.mktemp("log") / "log.sqlite", settings=StateSettings(clock=Clock(START)))
-    expected = log.graves.late(EventBatch.of(events)).tolist()
+    expected = log.graves.late(EventBatch.from_events(events)).tolist()
     found = []
     for event in events:
-        batch = EventBatch.of([event])
+        batch = EventBatch.from_events([event])
         found += log.graves.late(batch).tolist()
         if not found[-1]:
             log.append(batch)
@@ -79,7 +79,7 @@ def test_a_grave_is_another_one_in_each_state(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         log = EventLog(tmp_path / name / "log.sqlite", settings=StateSettings(clock=Clock(START)))
-        log.append(EventBatch.of([Event("", "maria", "", "forget_user", START * 1000)]))
+        log.append(EventBatch.from_events([Event("", "maria", "", "forget_user", START * 1000)]))
         digests += log.connection.execute("SELECT digest FROM graves").fetchall()
         log.close()
     assert len(set(digests)) == len(digests) == 2

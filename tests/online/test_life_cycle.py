@@ -184,7 +184,7 @@ def test_a_state_without_a_model_refuses_until_it_is_recovered(tmp_path: Path, m
         if step == "log:committed":
             raise KeyboardInterrupt
 
-    batch = EventBatch.of([event(1, "a", "x", "like"), event(2, "b", "y", "like")])
+    batch = EventBatch.from_events([event(1, "a", "x", "like"), event(2, "b", "y", "like")])
     with ready(tmp_path) as state:
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)

@@ -33,8 +33,8 @@ def base(*, keep_cold: bool = False) -> EmbeddingLearner:
     turned = SignedGraph(graph.likes.T.tocsr(), graph.dislikes.T.tocsr())
     made = EmbeddingLearner("BPR", {"embedding_size": DIMENSIONS})
     made.live = live_embeddings.LiveEmbeddings(
-        live_embeddings.EmbeddingSide.of(graph, users, items, [users + 1], keep_cold=keep_cold, users=True),
-        live_embeddings.EmbeddingSide.of(turned, items, users, [items - 1], keep_cold=keep_cold, users=False),
+        live_embeddings.EmbeddingSide.from_tables(graph, users, items, [users + 1], keep_cold=keep_cold, users=True),
+        live_embeddings.EmbeddingSide.from_tables(turned, items, users, [items - 1], keep_cold=keep_cold, users=False),
     )
     made.attach(stream.edges)
     return made

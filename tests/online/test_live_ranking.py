@@ -115,7 +115,7 @@ def test_another_dislike_in_a_row_raises_nothing_near_it(learner: Any) -> None:
             ids = np.append(row.ids, new[:number])
             order, times = np.argsort(ids), np.append(row.timestamp, 1_000_000 + np.arange(number))
             kinds = np.append(row.kind, np.full(number, DISLIKE)).astype(np.int8)
-            own = OwnEdges.of(edges, user, Rows.one(ids[order], kinds[order], times[order]))
+            own = OwnEdges.with_row(edges, user, Rows.one(ids[order], kinds[order], times[order]))
             ranked = ranked_scores(learner, own, np.array([user]))[0]
             if before is not None:
                 fallen = Judged(learner, own, np.array([user])).fallen

@@ -96,7 +96,7 @@ def offline(people: list[Person], leads: bool) -> torch.Tensor:
         found = torch.from_numpy((users.likes + 0.5 * users.dislikes).toarray().astype(np.float32) @ MAP)
         return found if items is None else found.gather(1, items)
 
-    verdicts = PersonalVerdicts.of(dataset, graph, leads=leads)
+    verdicts = PersonalVerdicts.from_dataset(dataset, graph, leads=leads)
     if verdicts is None:  # nobody dislikes anything
         return scores(graph, None, None)
     return verdicts.judged(np.arange(len(people)), scores, torch.from_numpy(NEUTRAL)[None], STRENGTH)
@@ -299,7 +299,7 @@ def test_edges_in_which_users_have_others_are_given_for_all_of_these_or_for_none
     assert own.of_users(users).ids.tolist() == rows.ids.tolist()
     assert own.of_user(4).ids.tolist() == [6]
     assert own.of_users(np.array([1, 3])).ids.tolist() == [2, 4]
-    one: Any = OwnEdges.of(edges, 2, edges.of_user(5))
+    one: Any = OwnEdges.with_row(edges, 2, edges.of_user(5))
     assert one.of_users(np.array([2, 2])).ids.tolist() == [6, 6]
     with pytest.raises(ValueError, match="all must be asked for"):
         own.of_users(np.array([4]))

@@ -115,7 +115,7 @@ def test_nothing_that_a_call_returned_for_is_lost_with_the_power(tmp_path: Path,
 
 def test_the_log_of_a_state_that_was_just_made_is_not_lost_with_the_power(tmp_path: Path, disk: Disk) -> None:
     with ready(tmp_path / "new" / "state") as state:
-        state.ingest(EventBatch.of([event(1, "u1", "i1", "like")]))
+        state.ingest(EventBatch.from_events([event(1, "u1", "i1", "like")]))
         assert list(disk.lost(tmp_path)) == []
 
 

@@ -269,7 +269,7 @@ def test_a_user_is_forgotten_beyond_the_limit_and_batches_are_sliced() -> None:
     batch, dead = parse_rows(rows, ["1", "2"], Limits(future_tolerance=None, max_id_length=3))
     assert batch.user_id == ["long"]
     assert [letter.reason for letter in dead] == ["user_id has 4 characters, and 3 are accepted"]
-    batch = EventBatch.of([Event(f"e{i}", f"u{i}", "i", "view", i, float(i)) for i in range(5)])
+    batch = EventBatch.from_events([Event(f"e{i}", f"u{i}", "i", "view", i, float(i)) for i in range(5)])
     assert list(batch[1:3].events()) == list(batch.events())[1:3]
     assert len(EventBatch.empty()) == 0
     np.testing.assert_array_equal(batch[3:].value, [3.0, 4.0])
@@ -324,10 +324,10 @@ def test_the_toy_set(toy_root: Path) -> None:
 
 
 def test_a_program_gets_an_error_for_a_bad_event() -> None:
-    assert len(EventBatch.of([Event("e", "u", "i", "like", 5)])) == 1
+    assert len(EventBatch.from_events([Event("e", "u", "i", "like", 5)])) == 1
     with pytest.raises(UsageError, match=r"did you mean 'like'\?$"):
-        EventBatch.of([Event("e", "u", "i", "lke", 5)])
+        EventBatch.from_events([Event("e", "u", "i", "lke", 5)])
     with pytest.raises(UsageError, match="Event 1 of the batch is not valid: item_id is empty"):
-        EventBatch.of([Event("e", "u", "i", "like", 5), Event("f", "u", "", "like", 5)])
+        EventBatch.from_events([Event("e", "u", "i", "like", 5), Event("f", "u", "", "like", 5)])
     with pytest.raises(UsageError, match="Event 0 of the batch is not valid: features are announced by the types"):
-        EventBatch.of([Event("e", "u", "i", "like", 5, features={"year": 1999})])
+        EventBatch.from_events([Event("e", "u", "i", "like", 5, features={"year": 1999})])

@@ -30,7 +30,7 @@ TENSORS = {"a": np.arange(3.0)}
 def stream(n: int, first: int = 0) -> EventBatch:
     kinds = ("like", "dislike", "view", "unlike", "undislike", "skip")
     rng = np.random.default_rng(first)
-    return EventBatch.of(
+    return EventBatch.from_events(
         Event(f"e{i}", f"user{rng.integers(20)}", f"item{rng.integers(15)}", kinds[rng.integers(6)], i)
         for i in range(first, first + n)
     )
@@ -172,7 +172,7 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
         state.log.users.add(state.log.users.propose(users)[1])  # the same ids
         state.log.items.add(state.log.items.propose(items)[1])
         rows = zip(user.tolist(), item.tolist(), kind.tolist(), time.tolist(), strict=True)
-        state.ingest(EventBatch.of(Event(f"{t}", f"u{u}", f"i{i}", names[k], t) for u, i, k, t in rows))
+        state.ingest(EventBatch.from_events(Event(f"{t}", f"u{u}", f"i{i}", names[k], t) for u, i, k, t in rows))
         assert state.edges.full_hash() == bulk
 
 
@@ -290,14 +290,14 @@ def test_what_the_log_refuses_is_not_taken_and_nothing_is_lost(tmp_path: Path, h
 
     with ready(tmp_path / "state") as state:
         state.ingest(stream(30))
-        state.ingest(EventBatch.of([Event("", "user3", "", "user", 40, features=told)]))
-        state.ingest(EventBatch.of([Event("", "", "item1", "item", 40, features={"year": 0})]))
+        state.ingest(EventBatch.from_events([Event("", "user3", "", "user", 40, features=told)]))
+        state.ingest(EventBatch.from_events([Event("", "", "item1", "item", 40, features={"year": 0})]))
         before = all_of(state)
         for _ in range(2):
             with refusing_to_write(state, how):
-                check_refused("nothing of it was acknowledged", state.ingest, EventBatch.of(batch), "s", "9")
+                check_refused("nothing of it was acknowledged", state.ingest, EventBatch.from_events(batch), "s", "9")
             assert all_of(state) == before
-        assert state.ingest(EventBatch.of(batch), "s", "9").n_new == len(batch)
+        assert state.ingest(EventBatch.from_events(batch), "s", "9").n_new == len(batch)
         after = all_of(state)
         assert (after[3], "user3" in state.users) == ("9", False)
     with ready(tmp_path / "state") as state:
@@ -338,7 +338,7 @@ def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch:
 def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> None:
     with ready(tmp_path, settings=StateSettings(keep_seen=20)) as state:
         for first in range(0, 60, 10):
-            state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(first, first + 10)))
+            state.ingest(EventBatch.from_events(event(n, f"u{n}", "i", "like") for n in range(first, first + 10)))
         large = [f"{n}{'w' * 9_000}" for n in range(200)]
         state.withdraw(large)
         state.withdraw(large, back=True)  # leaves free pages, which are given back in several steps
@@ -351,7 +351,9 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
         assert state.log.connection.execute("SELECT count(*) FROM seen").fetchone()[0] == 20
         assert not state.log.known("e39")
         assert state.log.known("e40")
-        state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(40)))  # old ones change nothing
+        state.ingest(
+            EventBatch.from_events(event(n, f"u{n}", "i", "like") for n in range(40))
+        )  # old ones change nothing
         assert state.edges.full_hash() == before
     with ready(tmp_path) as state:  # and the checksums fit what is left
         pass

@@ -59,11 +59,13 @@ def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path:
     clock = Clock()
     settings = StateSettings(clock=clock)
     with ready(tmp_path, settings=settings) as state:
-        state.ingest(EventBatch.of(event(n, f"u{n}", "a", "like") for n in range(3)))
+        state.ingest(EventBatch.from_events(event(n, f"u{n}", "a", "like") for n in range(3)))
         assert state.hidden_items().tolist() == []
         clock.now += DAY + 1
-        state.ingest(EventBatch.of(event(10 + n, "u0", f"b{n}", "like") for n in range(3)))  # no newcomer by now
-        state.ingest(EventBatch.of([event(20, "new", "c", "like")]))
+        state.ingest(
+            EventBatch.from_events(event(10 + n, "u0", f"b{n}", "like") for n in range(3))
+        )  # no newcomer by now
+        state.ingest(EventBatch.from_events([event(20, "new", "c", "like")]))
         assert state.items.tokens(state.hidden_items().tolist()) == ["c"]
 
 
@@ -71,14 +73,14 @@ def test_users_grow_older_though_the_clock_is_set_back(tmp_path: Path) -> None:
     clock = Clock()
     with ready(tmp_path, settings=StateSettings(clock=clock)) as state:
         clock.now += 3 * DAY
-        state.ingest(EventBatch.of(event(n, "new", f"a{n}", "like") for n in range(3)))
+        state.ingest(EventBatch.from_events(event(n, "new", f"a{n}", "like") for n in range(3)))
         clock.now += 10 * DAY
-        state.ingest(EventBatch.of([event(9, "newer", "b", "like")]))
+        state.ingest(EventBatch.from_events([event(9, "newer", "b", "like")]))
         assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
         clock.now -= 8 * DAY  # it was ahead for a moment
-        state.ingest(EventBatch.of(event(10 + n, "third", "c", "like") for n in range(1)))
+        state.ingest(EventBatch.from_events(event(10 + n, "third", "c", "like") for n in range(1)))
         assert set(state.items.tokens(state.hidden_items().tolist())) == {"b", "c"}
-        state.ingest(EventBatch.of(event(20 + n, "third", f"a{n}", "like") for n in range(3)))
+        state.ingest(EventBatch.from_events(event(20 + n, "third", f"a{n}", "like") for n in range(3)))
         clock.now += 2 * DAY  # the third user has come of age
         assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
 

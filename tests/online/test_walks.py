@@ -91,7 +91,7 @@ def told(source: OnlineRecommender | OnlineReplica) -> tuple[Any, ...]:
         lists = []
         for user in USERS:
             number, keys = state.users.id_of(user), state.items.keys
-            more = {"exclude": state.hidden_items(), "asked": Asked.of(state, learner, number)}
+            more = {"exclude": state.hidden_items(), "asked": Asked.from_state(state, learner, number)}
             items, scores = best_items(learner, state.edges, number, 8, keys, user_keys=state.users.keys, **more)
             lists.append((state.items.tokens(items.tolist()), scores.tolist()))
         hidden = sorted(state.items.tokens(state.hidden_items().tolist()))

@@ -113,7 +113,7 @@ def test_a_range_holds_numbers_between_its_ends(key: str, value: Any) -> None:
 def test_a_declaration_is_an_interval_or_words(
     text: str, sentence: str, inside: tuple[Any, ...], outside: tuple[Any, ...]
 ) -> None:
-    declared = Interval.of(text)
+    declared = Interval.parse(text)
     assert str(declared) == sentence
     assert [each for each in (*inside, *outside) if declared.holds(each)] == [*inside]
 

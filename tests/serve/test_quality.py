@@ -98,20 +98,20 @@ def test_a_clock_that_was_ahead_leaves_nothing() -> None:
 def test_a_share_is_that_of_the_last_hour() -> None:
     now = 0.0
     share = RecentShare(lambda: now)
-    assert share.of(0, 0)[0] is None
-    assert share.of(1, 4) == (0.25, 4)
+    assert share.update(0, 0)[0] is None
+    assert share.update(1, 4) == (0.25, 4)
     part = whole = 0
     for _ in range(24 * 60):  # a day without, asked for each minute
         now, whole = now + 60, whole + 10
-        assert share.of(part, whole)[0] == 0
+        assert share.update(part, whole)[0] == 0
     for minute in range(1, 121):  # then every second is one
         now, part, whole = now + 60, part + 5, whole + 10
-        assert share.of(part, whole)[0] == pytest.approx(0.5 * min(minute, 60) / 60, abs=0.01)
+        assert share.update(part, whole)[0] == pytest.approx(0.5 * min(minute, 60) / 60, abs=0.01)
     now += 86_400
-    assert share.of(part, whole)[0] is None  # nothing since
-    assert share.of(part + 1, whole + 2)[0] is None or share.of(part + 1, whole + 2)[0] == 0.5
+    assert share.update(part, whole)[0] is None  # nothing since
+    assert share.update(part + 1, whole + 2)[0] is None or share.update(part + 1, whole + 2)[0] == 0.5
     assert len(share._noted) <= 62
-    assert share.of(0, 0)[0] is None  # a counter fell
+    assert share.update(0, 0)[0] is None  # a counter fell
 
 
 @pytest.mark.parametrize(("cases", "alert"), [(2, 0.0), (1, 1.0)])

@@ -458,7 +458,7 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
         results = live.ingest([{**asked, "features": {"genre": value}} for value in ("g1", "x")])
         assert [each.reason for each in results] == [None, "no item has the genre 'x'"]
         with live.reading() as (state, learner):
-            ((wish, value, items),) = Asked.of(state, learner, state.users.id_of("u2")).moves
+            ((wish, value, items),) = Asked.from_state(state, learner, state.users.id_of("u2")).moves
             assert (wish.sign, value) == (-1, "g1")
             assert sorted(map(int, state.items.tokens(items.tolist()))) == [1, 3, 5, 7, 9, 11, 13]
     check_command_refused("state is not empty", capsys, *words, *more)

@@ -35,7 +35,7 @@ events = st.lists(
 
 def sequences(rows: list[Event], n_users: int = N_USERS) -> Sequences:
     user, item, time = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    return Sequences.of(user, item, item % 3 > 0, time, n_users)
+    return Sequences.from_edges(user, item, item % 3 > 0, time, n_users)
 
 
 def looped(rows: list[Event], n_items: int = N_ITEMS, limit: int | None = None) -> np.ndarray:
@@ -69,17 +69,17 @@ def test_pairs_count_by_their_distance_in_moments_in_any_order_of_rows(rows: lis
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for each in (rows, shuffled):
-        np.testing.assert_array_equal(dense(PairCounts.of(sequences(each), N_ITEMS)), looped(rows))
+        np.testing.assert_array_equal(dense(PairCounts.from_sequences(sequences(each), N_ITEMS)), looped(rows))
 
 
 def test_a_verdict_is_paired_with_ten_before_it_and_none_of_its_own_moment() -> None:
     of_one_moment = [(0, item, 1) for item in range(4)]
-    assert not dense(PairCounts.of(sequences(of_one_moment), N_ITEMS)).any()
+    assert not dense(PairCounts.from_sequences(sequences(of_one_moment), N_ITEMS)).any()
     many = [(0, item, 1) for item in range(15)] + [(0, 15, 2)]
-    found = dense(PairCounts.of(sequences(many), 16))
+    found = dense(PairCounts.from_sequences(sequences(many), 16))
     assert found[:, 15].tolist() == [0] * 5 + [16] * 10 + [0]
     in_a_row = [(0, item, item) for item in range(9)]
-    assert dense(PairCounts.of(sequences(in_a_row), N_ITEMS))[0].tolist() == [0, 16, 8, 5, 4, 3, 3, 2, 2]
+    assert dense(PairCounts.from_sequences(sequences(in_a_row), N_ITEMS))[0].tolist() == [0, 16, 8, 5, 4, 3, 3, 2, 2]
 
 
 @settings(max_examples=50)
@@ -128,7 +128,7 @@ def test_parts_fall_in_size_and_items_may_grow() -> None:
 
 def test_what_changes_no_pair_makes_no_part() -> None:
     own = sequences([(0, item, item) for item in range(6)])
-    counts = PairCounts.of(own, 6)
+    counts = PairCounts.from_sequences(own, 6)
     for _ in range(3):
         counts.replace(own, own)
         counts.add(sequences([]))
@@ -141,7 +141,7 @@ def test_users_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     rows = [(user, int(item), int(rng.integers(20))) for user in range(40) for item in rng.permutation(N_ITEMS)[:7]]
     monkeypatch.setattr(counting, "EVENTS", 50)
-    np.testing.assert_array_equal(dense(PairCounts.of(sequences(rows, 40), N_ITEMS)), looped(rows))
+    np.testing.assert_array_equal(dense(PairCounts.from_sequences(sequences(rows, 40), N_ITEMS)), looped(rows))
 
 
 @given(events, st.integers(1, 70))
@@ -154,7 +154,7 @@ def test_of_too_many_verdicts_the_newest_of_each_user_are_counted(rows: list[Eve
         assert sum(min(length, limit + 1) for length in lengths) > most
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting.limit_of, "__defaults__", (most,))
-        found = PairCounts.of(sequences(rows), N_ITEMS)
+        found = PairCounts.from_sequences(sequences(rows), N_ITEMS)
     np.testing.assert_array_equal(dense(found), looped(rows, limit=limit))
 
 
@@ -162,7 +162,7 @@ def test_of_too_many_verdicts_the_newest_of_each_user_are_counted(rows: list[Eve
 def test_what_follows_and_is_around_items_is_that_of_dense_matrices(
     rows: list[Event], more: list[Event], smoothing: float
 ) -> None:
-    counts = PairCounts.of(sequences(rows), N_ITEMS)
+    counts = PairCounts.from_sequences(sequences(rows), N_ITEMS)
     counts.add(sequences(more))
     c = looped(rows) + looped(more)
     x = np.random.default_rng(len(rows)).random((3, N_ITEMS)).astype(np.float32)
@@ -192,7 +192,7 @@ def test_what_follows_and_is_around_items_is_that_of_dense_matrices(
 
 def check(edges: EdgeState) -> None:
     user, item, like, time = edges.export().verdicts
-    wanted = PairCounts.of(Sequences.of(user, item, like, time, edges.n_users), edges.n_items)
+    wanted = PairCounts.from_sequences(Sequences.from_edges(user, item, like, time, edges.n_users), edges.n_items)
     np.testing.assert_array_equal(dense(edges.pairs()), dense(wanted))
 
 
@@ -253,7 +253,7 @@ def test_recent_counts_follow_events_and_retractions(moves: list[tuple[int, int,
         wanted[item] += 2.0 ** (day - newest)
     if counts.worn:  # nearly all that is recent was taken back: whoever holds the exposures counts them again
         item, time = (np.array([each[n] for each in there], dtype=int) for n in (0, 1))
-        counts = RecentCounts.of(item, time * DAY, 1.0, 5)
+        counts = RecentCounts.from_events(item, time * DAY, 1.0, 5)
     squares = sum(4.0 ** (day - newest) for _, day in there)
     if squares > 0:
         np.testing.assert_allclose(counts.counts, wanted * wanted.sum() / squares / 2, rtol=1e-6, atol=1e-6)
@@ -266,7 +266,7 @@ def test_what_is_left_of_old_exposures_where_the_origin_moves() -> None:
     items = np.array([0, 1, 2, 0])
     for item, day in zip(items, days, strict=True):
         counts.add(np.array([item]), np.array([day * DAY]))
-    again = RecentCounts.of(items, days * DAY, 1.0, 3)
+    again = RecentCounts.from_events(items, days * DAY, 1.0, 3)
     np.testing.assert_allclose(counts.counts, again.counts, rtol=1e-9)
 
 
@@ -275,12 +275,12 @@ def test_old_exposures_survive_that_many_new_ones_are_taken_back_one_by_one() ->
     rng = np.random.default_rng(0)
     old_item, old_time = rng.integers(0, 9, 1000), rng.random(1000) * DAY
     new_item, new_time = rng.integers(0, 9, 1000), (26 + rng.random(1000)) * DAY
-    wanted = RecentCounts.of(old_item, old_time, 1.0, 9).counts
-    counts = RecentCounts.of(old_item, old_time, 1.0, 9)
+    wanted = RecentCounts.from_events(old_item, old_time, 1.0, 9).counts
+    counts = RecentCounts.from_events(old_item, old_time, 1.0, 9)
     counts.add(new_item, new_time)
     assert not counts.worn
     for item, time in zip(new_item, new_time, strict=True):
         counts.add(np.array([item]), np.array([time]), -1.0)
     if counts.worn:  # see above
-        counts = RecentCounts.of(old_item, old_time, 1.0, 9)
+        counts = RecentCounts.from_events(old_item, old_time, 1.0, 9)
     np.testing.assert_allclose(counts.counts, wanted, rtol=1e-4)

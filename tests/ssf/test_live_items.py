@@ -70,7 +70,7 @@ def check(
     counts = torch.zeros(2, n_items)
     for own, edges in zip(counts, (stream.edges.item_likes, stream.edges.item_dislikes), strict=True):
         own[: len(edges)] = torch.from_numpy(edges.copy())
-    wanted = ItemCounters.of(*counts, expected and expected.grown(n_items))
+    wanted = ItemCounters.from_counts(*counts, expected and expected.grown(n_items))
     found = counters.now
     for name in ("likes", "dislikes", "popularity", "unknown"):
         torch.testing.assert_close(getattr(found, name), getattr(wanted, name))
@@ -125,7 +125,7 @@ def filter_of(seed: int, s: FilterSettings, *, features: bool = False) -> Spectr
     rng = np.random.default_rng(seed)
     some = torch.arange(N_ITEMS) % 10 > 0
     likes, dislikes = (torch.from_numpy(rng.integers(0, top, N_ITEMS)).float() * some for top in (9, 4))
-    counters = ItemCounters.of(likes, dislikes, predicted(N_ITEMS) if features else None)
+    counters = ItemCounters.from_counts(likes, dislikes, predicted(N_ITEMS) if features else None)
     vectors = torch.from_numpy(rng.normal(size=(N_ITEMS, K)) * 0.7 ** np.arange(K)).float()
     vectors[counters.unknown] = 0.0
     values = torch.linspace(1.0, 0.2, K)

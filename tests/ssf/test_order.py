@@ -49,7 +49,7 @@ class World:
     n_items: int
 
     @classmethod
-    def of(cls, n_users: int, n_items: int, length: int, seed: int = 0) -> World:
+    def drawn(cls, n_users: int, n_items: int, length: int, seed: int = 0) -> World:
         rng = np.random.default_rng(seed)
         rows = []
         for user in range(1, n_users):
@@ -75,18 +75,20 @@ class World:
 
     @functools.cached_property
     def sequences(self) -> Sequences:
-        return Sequences.of(self.user, self.item, self.like, self.time, self.n_users)
+        return Sequences.from_edges(self.user, self.item, self.like, self.time, self.n_users)
 
     def made(self, settings: FilterSettings = SETTINGS, weights: np.ndarray = WEIGHTS) -> OrderFilter:
         taste, _ = SpectralFilter.fit(self.graph, settings)
-        transition = Transition(torch.from_numpy(TransitionSums.of(self.sequences, leading(taste.vectors)).solve()))
-        pairs = PairCounts.of(self.sequences, self.n_items)
+        transition = Transition(
+            torch.from_numpy(TransitionSums.from_sequences(self.sequences, leading(taste.vectors)).solve())
+        )
+        pairs = PairCounts.from_sequences(self.sequences, self.n_items)
         return OrderFilter(
             taste, Order(weights, pairs, recent_of(self.item, self.time, self.like, self.n_items), transition)
         )
 
     def edges(self, users: np.ndarray) -> UserEdges:
-        return UserEdges.of(self.graph.rows(users), SETTINGS.dislike_weight, self.sequences.of_users(users))
+        return UserEdges.from_graph(self.graph.rows(users), SETTINGS.dislike_weight, self.sequences.of_users(users))
 
     @property
     def everyone(self) -> UserEdges:
@@ -95,7 +97,7 @@ class World:
 
 @functools.cache
 def small() -> World:
-    return World.of(30, 25, 14)
+    return World.drawn(30, 25, 14)
 
 
 @functools.cache
@@ -181,7 +183,7 @@ def test_features_are_their_formulas_and_scores_their_weighted_sum(steps: int, m
 
 
 def test_of_a_long_history_the_last_moments_count() -> None:
-    world = World.of(20, 60, 120, seed=3)
+    world = World.drawn(20, 60, 120, seed=3)
     filter_ = world.made()
     wanted, found = written_out(world, filter_), features_of(filter_, world.everyone).numpy()
     assert np.bincount(world.user).max() > 45
@@ -216,7 +218,7 @@ def test_of_a_new_item_what_is_expected_is_popular_and_present(sign: float) -> N
     def score(likes: float, lift: float = 1.0) -> float:
         given = torch.arange(world.n_items) == new
         expected = ExpectedCounts(likes * given, 0.0 * given, given, 0.0, 0.0, lift)
-        taste = replace(filter_.taste, counters=ItemCounters.of(counters.likes, counters.dislikes, expected))
+        taste = replace(filter_.taste, counters=ItemCounters.from_counts(counters.likes, counters.dislikes, expected))
         found = OrderFilter(taste, replace(filter_.order, weights=weights))
         return float(found.scores(world.everyone)[1, new])
 
@@ -277,7 +279,7 @@ def test_an_explanation_tells_which_edge_it_was() -> None:
     only = world.where(rows)
     filter_ = world.made(weights=np.array([0.0] * (N_ITEM + 2) + [1.0, 0.5, 0.5, 0.5, 0.2, 0.2] + [0.0] * N_ITEM))
     (item,) = only.item[only.user == 4]
-    users = UserEdges.of(only.graph.rows([4]), 0.4, only.sequences.of_users(np.array([4])))
+    users = UserEdges.from_graph(only.graph.rows([4]), 0.4, only.sequences.of_users(np.array([4])))
     target = int((filter_.scores(users)[0] - filter_.items).argmax())
     (told,) = filter_.explain(only.graph.rows([4]), np.array([target]), users)
     assert told.items.tolist() == [item]
@@ -473,7 +475,7 @@ def test_hidden_candidates_do_not_count() -> None:
 @functools.cache
 def held_out() -> tuple[World, World, OrderFilter, Validation]:
     """Return a larger world, its first part, what is fitted to that, and the likes of the rest."""
-    world = World.of(400, 301, 30, seed=1)
+    world = World.drawn(400, 301, 30, seed=1)
     last = np.bincount(world.user, minlength=400).cumsum()
     later = last[world.user] - np.arange(len(world.user)) <= 4
     first = world.where(~later)
@@ -497,7 +499,7 @@ def likes_of(**changes: Any) -> Likes:
     _, first, filter_, validation = held_out()
     numbers = validation.numbers
     assert numbers is not None
-    return Likes.of(filter_, lambda rows: first.edges(numbers[rows]), replace(validation, **changes))
+    return Likes.from_validation(filter_, lambda rows: first.edges(numbers[rows]), replace(validation, **changes))
 
 
 def test_likes_have_the_features_of_their_users_and_what_is_hidden_is_no_candidate() -> None:
@@ -519,7 +521,9 @@ def test_likes_have_the_features_of_their_users_and_what_is_hidden_is_no_candida
     assert len(shown) > 100
     assert not found.alone.any()
     users = np.arange(validation.n_users)  # the first has no verdict
-    assert Likes.of(filter_, lambda rows: first.edges(users[rows]), validation).alone.nonzero().tolist() == [[0]]
+    assert Likes.from_validation(
+        filter_, lambda rows: first.edges(users[rows]), validation
+    ).alone.nonzero().tolist() == [[0]]
 
 
 def test_a_like_of_what_is_hidden_tells_nothing() -> None:

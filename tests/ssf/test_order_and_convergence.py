@@ -91,7 +91,7 @@ def test_any_order_gives_the_same_factors_and_lists(rows: np.ndarray) -> None:
 
 def test_the_lists_are_those_of_a_decomposition_that_has_converged(rows: np.ndarray) -> None:
     graph = graph_of(rows)[0]
-    exposure = Exposure.of(graph, SETTINGS)
+    exposure = Exposure.from_graph(graph, SETTINGS)
     fitted, _ = SpectralFilter.fit(graph, SETTINGS)
     _, values, vectors = svds(exposure.matrix.astype(np.float64), k=SETTINGS.rank, random_state=0)
     exact = torch.from_numpy(vectors[::-1].T.astype(np.float32).copy())

@@ -103,11 +103,11 @@ def test_the_median_of_counts_is_the_median(w: float) -> None:
     degrees = np.diff(graph.likes.indptr) + abs(w) * np.diff(graph.dislikes.indptr)
     for first in (0, 1):  # an odd and an even number of users
         cut = EdgeBlock(*((indptr[first:], items) for indptr, items in (block.likes, block.dislikes)))
-        counts = DegreeCounts.of([cut], ITEMS, w)
+        counts = DegreeCounts.from_blocks([cut], ITEMS, w)
         active = degrees[first:][degrees[first:] > 0]
         assert counts.n_active == len(active)
         assert counts.median == pytest.approx(np.median(active))
-    assert DegreeCounts.of([], ITEMS, w).median == 1.0
+    assert DegreeCounts.from_blocks([], ITEMS, w).median == 1.0
 
 
 def test_two_processes_give_the_factors_of_one(tmp_path: Path) -> None:

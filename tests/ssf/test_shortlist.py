@@ -47,7 +47,7 @@ def fitted() -> SpectralFilter:
     likes, dislikes = torch.randint(1, 50, (2, N_ITEMS), generator=rng).float()
     chosen = FilterSettings(rank=24, cutoff=8, popularity_floor=0.1, popularity_exponent=0.3, dislike_aversion=0.5)
     vectors, values = torch.randn(N_ITEMS, 24, generator=rng) / 80, torch.linspace(1, 0.1, 24)
-    return SpectralFilter(vectors, values, ItemCounters.of(likes, dislikes), float(N_USERS), 60.0, chosen)
+    return SpectralFilter(vectors, values, ItemCounters.from_counts(likes, dislikes), float(N_USERS), 60.0, chosen)
 
 
 def hidden_of(graph: SignedGraph) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,7 +87,7 @@ def test_the_best_items_are_found_whatever_the_scores(seed: int, spread: float, 
     vectors = shift + spread * torch.randn(N_ITEMS, 8, generator=rng)
     factors = torch.randn(12, 8, generator=rng)
     graph = SignedGraph.from_edges(([], []), ([], []), 12, N_ITEMS)
-    counters = ItemCounters.of(torch.ones(N_ITEMS), torch.zeros(N_ITEMS))
+    counters = ItemCounters.from_counts(torch.ones(N_ITEMS), torch.zeros(N_ITEMS))
     made = SpectralFilter(vectors, torch.ones(8), counters, 12.0, 1.0, FilterSettings(rank=8))
     masked = torch.arange(12), torch.randint(0, N_ITEMS, (12,), generator=rng)
 
@@ -109,11 +109,11 @@ def test_too_short_a_list_is_noticed() -> None:
     scores = torch.rand(3, N_ITEMS, generator=torch.Generator().manual_seed(0)) + 1
     wrong = scores.clone()
     wrong[1] += 0.2 * torch.rand(N_ITEMS, generator=torch.Generator().manual_seed(1))  # more than between the best
-    found = Shortlist.of(wrong.bfloat16(), K, lambda items: scores.gather(1, items))
+    found = Shortlist.from_scores(wrong.bfloat16(), K, lambda items: scores.gather(1, items))
     assert 1 in found.doubtful.tolist()
     best = torch.full((1, N_ITEMS), 0.5)
     best[0, 100:140] = 2.0 + torch.arange(40) / 4
-    found = Shortlist.of(best.bfloat16(), K, lambda items: best.gather(1, items))
+    found = Shortlist.from_scores(best.bfloat16(), K, lambda items: best.gather(1, items))
     assert not len(found.doubtful)
     assert set(found.items[0].tolist()) == set(range(140 - module.shortlisted(K), 140))
 

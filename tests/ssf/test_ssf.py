@@ -49,7 +49,7 @@ def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("w", [0.0, 0.5])
 def test_neutral_rows_are_edges_of_their_weight_whatever_dislikes_weigh(w: float) -> None:
     users = SignedGraph.from_edges(([0], [1]), ([0], [2]), 1, 5, ([0], [3]), 0.25)
-    found = UserEdges.of(users, w)
+    found = UserEdges.from_graph(users, w)
     assert dict(zip(found.items.tolist(), found.weights.tolist(), strict=True)) | {2: w} == {1: 1.0, 2: w, 3: 0.25}
     assert found.degrees.tolist() == [1.25 + w]
 
@@ -64,13 +64,13 @@ def test_edges_are_normalised_alike_however_many_users_at_a_time(
     P, N = (rng.random((23, n_items)) < min(0.4, 5 / n_items) for _ in range(2))  # some pairs have both signs
     P[3] = N[3] = False
     likes, dislikes = (rng.integers(0, 30, n_items) for _ in range(2))
-    counters = ItemCounters.of(*(torch.from_numpy(each).float() for each in (likes, dislikes)))
+    counters = ItemCounters.from_counts(*(torch.from_numpy(each).float() for each in (likes, dislikes)))
     graph = SignedGraph.from_edges(np.nonzero(P), np.nonzero(N), *P.shape)
     for w in (0.5, -0.3, 0.0):
         s = FilterSettings(dislike_weight=w, degree_smoothing=2.0, degree_exponent=0.7)
         d_users, d_items = (P + abs(w) * N).sum(axis=1), likes + abs(w) * dislikes
         expected = (P + w * N) * ((d_users + 2.0)[:, None] * (d_items + 2.0)) ** -0.7
-        found = UserEdges.of(graph, w).matrix(counters, s)
+        found = UserEdges.from_graph(graph, w).matrix(counters, s)
         np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
 

@@ -61,7 +61,7 @@ ITEM_FEATURES = features_of(np.arange(N_ITEMS) % N_GROUPS)
 def predicted(fitted: SpectralFilter, ridge: float = 1.0, **settings: float) -> SpectralFilter:
     """Return a filter with what the groups of items predict in it."""
     learned = item_sums(fitted, ITEM_FEATURES).solve(ridge)
-    return ItemPrediction.of(fitted, ITEM_FEATURES, learned, FeatureSettings(**settings)).applied(fitted)
+    return ItemPrediction.from_features(fitted, ITEM_FEATURES, learned, FeatureSettings(**settings)).applied(fitted)
 
 
 def nobody() -> UserEdges:
@@ -228,7 +228,7 @@ def test_what_edges_say_of_items_made_cold_is_measured_with_the_degrees_of_the_f
     graph, cold = Chosen(0).graph, np.arange(0, 300, 7)
     settings = FilterSettings(rank=8, cutoff=8, dislike_weight=weight, degree_smoothing=0.5)
     fitted, _ = SpectralFilter.fit(graph, settings)
-    trial = _ColdItems.of(graph, fitted, features_of(np.arange(300) % N_GROUPS), cold, 4)
+    trial = _ColdItems.without(graph, fitted, features_of(np.arange(300) % N_GROUPS), cold, 4)
     signed = graph.likes.toarray() + weight * graph.dislikes.toarray()
     warm = np.delete(np.arange(300), cold)
     user, item = abs(signed)[:, warm].sum(axis=1) + 0.5, abs(signed).sum(axis=0) + 0.5
@@ -753,7 +753,9 @@ def test_features_in_the_log_that_no_model_can_read_count_as_none(
 ) -> None:
     """Such as come from a source, which nobody tells that they are refused."""
     online, *_ = live("SSF", **BOTH)
-    online.update(EventBatch.of([announced("new", group="g1", year="soon"), announced("other", group="g2", year=20)]))
+    online.update(
+        EventBatch.from_events([announced("new", group="g1", year="soon"), announced("other", group="g2", year=20)])
+    )
     assert "can't be read and count as none" in caplog.text
     online.update([announced("third", group="g2", year=20)])
     scores = scores_of(online, "1", "2")
@@ -779,7 +781,7 @@ def test_a_vector_of_another_scale_does_not_take_the_lists_over(
     wrong = {"type": "item", "item_id": "new", "timestamp": 1_700_000_000_000, "features": {"place": [number, number]}}
     before = [online.recommend(str(user), 60) for user in (1, 2, "nobody")]
     assert [each.status for each in online.ingest([wrong])] == ["refused"]
-    online.update(EventBatch.of([announced("new", place=[number, number])]))  # as from a source
+    online.update(EventBatch.from_events([announced("new", place=[number, number])]))  # as from a source
     after = [online.recommend(str(user), 60) for user in (1, 2, "nobody")]
     assert [[each for each in shown if each[0] != "new"] for shown in after] == before
     assert all(np.isfinite(score) for shown in after for _, score in shown)
@@ -838,7 +840,7 @@ def test_sums_over_items_can_be_counted_in_parts_and_taken_back(seed: int, n: in
     rng = np.random.default_rng(seed)
     F = sp.csr_matrix(np.round(rng.random((n, 6)) * (rng.random((n, 6)) < 0.5), 2), dtype=np.float32)
     T = rng.normal(size=(n, 3))
-    whole, parts = RidgeSums.of(F, T), RidgeSums.of(F[:0], T[:0])
+    whole, parts = RidgeSums.from_rows(F, T), RidgeSums.from_rows(F[:0], T[:0])
     cut = int(rng.integers(0, n + 1))
     for rows in (slice(0, cut), slice(cut, n)):
         parts.add(F[rows], T[rows])

@@ -66,17 +66,20 @@ def verdicts(parts: Any) -> tuple[np.ndarray, ...]:
 def made_of(model: Any, columns: tuple[np.ndarray, ...], since: float = 0.0) -> OrderFilter:
     """Return what the model is to be of verdicts alone, with its settings and weights."""
     user, item, like, time = columns
-    sequences = Sequences.of(user, item, like, time, model.n_users)
+    sequences = Sequences.from_edges(user, item, like, time, model.n_users)
     taste, _ = SpectralFilter.fit(model.graph, model.settings)
-    operator = torch.from_numpy(TransitionSums.of(sequences, leading(taste.vectors)).solve())
-    pairs, recent = PairCounts.of(sequences, model.n_items), recent_of(item, time, like, model.n_items, since)
+    operator = torch.from_numpy(TransitionSums.from_sequences(sequences, leading(taste.vectors)).solve())
+    pairs, recent = (
+        PairCounts.from_sequences(sequences, model.n_items),
+        recent_of(item, time, like, model.n_items, since),
+    )
     return OrderFilter(taste, Order(model.order_weights.numpy(), pairs, recent, Transition(operator)))
 
 
 def edges_of(model: Any, columns: tuple[np.ndarray, ...]) -> UserEdges:
     user, item, like, time = columns
-    sequences = Sequences.of(user, item, like, time, model.n_users)
-    return UserEdges.of(model.graph, model.settings.dislike_weight, sequences)
+    sequences = Sequences.from_edges(user, item, like, time, model.n_users)
+    return UserEdges.from_graph(model.graph, model.settings.dislike_weight, sequences)
 
 
 @pytest.mark.parametrize("since", [0, 1_600_500_000])
@@ -159,9 +162,9 @@ def test_its_weights_are_those_of_maximum_likelihood_on_validation_sharpened(
 
     def edges(rows: slice) -> UserEdges:
         own = sequences.of_users(numbers[rows])
-        return UserEdges.of(model.graph.rows(numbers[rows]), model.settings.dislike_weight, own)
+        return UserEdges.from_graph(model.graph.rows(numbers[rows]), model.settings.dislike_weight, own)
 
-    likes = Likes.of(made_of(model, columns), edges, validation)
+    likes = Likes.from_validation(made_of(model, columns), edges, validation)
     wanted, _ = sharpened(likes, fitted_weights(likes).weights)
     np.testing.assert_allclose(model.order_weights, wanted, rtol=1e-2, atol=1e-3)
     assert model.chosen["order_weights"] == model.order_weights.tolist()

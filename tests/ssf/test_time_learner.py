@@ -57,19 +57,19 @@ def check(learner: TimeLearner, stream: Stream) -> None:
     """Hold scores against what is worked out from the edges alone: a filter, a history, and what is counted."""
     user, item, like, time = stream.edges.export().verdicts
     n_users, n_items = stream.sizes
-    sequences = Sequences.of(user, item, like, time, n_users)
+    sequences = Sequences.from_edges(user, item, like, time, n_users)
     taste = learner.fitted.following(torch.from_numpy(learner.items.vectors), learner.counters.now)
     made = OrderFilter(
         taste,
         Order(
             learner.weights,
-            PairCounts.of(sequences, n_items),
+            PairCounts.from_sequences(sequences, n_items),
             recent_of(item, time, like, n_items, SINCE),
             Transition(torch.from_numpy(learner.operator)),
         ),
     )
     graph = graph_of(stream.edges.export(), n_users, n_items)
-    wanted = made.scores(UserEdges.of(graph, SETTINGS.dislike_weight, sequences))
+    wanted = made.scores(UserEdges.from_graph(graph, SETTINGS.dislike_weight, sequences))
     torch.testing.assert_close(learner.scores(stream.edges, stream.everyone), wanted, atol=1e-3, rtol=1e-3)
 
 
@@ -100,8 +100,8 @@ def test_a_refresh_learns_the_transition_that_a_full_count_gives(moves: list[lis
     learner = streams.follow(copy.deepcopy(base()), stream, moves)
     learner.refresh(stream.edges.export(), *stream.sizes)
     learner.attach(stream.edges)
-    sequences = Sequences.of(*stream.edges.export().verdicts, stream.sizes[0])
-    wanted = TransitionSums.of(sequences, leading(torch.from_numpy(learner.items.base))).solve()
+    sequences = Sequences.from_edges(*stream.edges.export().verdicts, stream.sizes[0])
+    wanted = TransitionSums.from_sequences(sequences, leading(torch.from_numpy(learner.items.base))).solve()
     np.testing.assert_allclose(learner.operator, wanted, atol=1e-4)
     check(learner, stream)
 

@@ -43,7 +43,7 @@ MOST_LIKES = transition.MOST_LIKES
 def test_events_are_in_the_order_of_users_moments_and_items(rows: list[Event], unit: float) -> None:
     """By one number where user and time fit into it, else by both."""
     user, item, like, when = (np.array(each) for each in zip(*rows, strict=True)) if rows else [np.zeros(0, int)] * 4
-    found = Sequences.of(user, item, like.astype(bool), when * unit, N_USERS)
+    found = Sequences.from_edges(user, item, like.astype(bool), when * unit, N_USERS)
     order = np.lexsort((item, when, user))
     assert found.item.tolist() == item[order].tolist()
     assert found.like.tolist() == like[order].tolist()
@@ -55,7 +55,7 @@ def test_a_source_unlike_all_that_were_learned_from_leads_nowhere() -> None:
     vectors = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0].astype(np.float32)
     rows = [(0, 0, True, 0), (0, 1, True, 1), (0, 2, True, 2), (1, 3, True, 0), (1, 4, True, 0)]
     of_both = sequences(rows, 3)
-    operator = torch.from_numpy(TransitionSums.of(of_both, vectors, SCALES).solve(0.03))
+    operator = torch.from_numpy(TransitionSums.from_sequences(of_both, vectors, SCALES).solve(0.03))
     assert np.abs(sources_now(of_both, vectors, SCALES) @ operator.numpy())[1].max() > 0
     moved = transition.sources_moved(of_both, vectors, SCALES, operator)
     assert moved[0].norm() > 0.1
@@ -72,7 +72,7 @@ def _four_likes_of_each() -> Iterator[None]:
 
 def sequences(rows: list[Event], n_users: int = N_USERS) -> Sequences:
     columns = [np.array([row[n] for row in rows], dtype=kind) for n, kind in enumerate((int, int, bool, int))]
-    return Sequences.of(*columns, n_users)
+    return Sequences.from_edges(*columns, n_users)
 
 
 def source(past: list[Event]) -> np.ndarray:
@@ -113,14 +113,14 @@ def test_sources_and_sums_are_the_formula_in_any_order_of_rows(rows: list[Event]
         found = sources_now(sequences(each), VECTORS, SCALES)
         wanted = [source([row for row in rows if row[0] == user]) for user in range(N_USERS)]
         np.testing.assert_allclose(found, wanted, atol=1e-5)
-        close(TransitionSums.of(sequences(each), VECTORS, SCALES), sums(rows))
+        close(TransitionSums.from_sequences(sequences(each), VECTORS, SCALES), sums(rows))
 
 
 @settings(max_examples=60)
 @given(events, events)
 def test_events_that_come_and_users_who_go_leave_what_a_full_count_gives(old: list[Event], new: list[Event]) -> None:
     """Of each pair the last verdict counts; the first user is erased in the end."""
-    counted = TransitionSums.of(sequences(old), VECTORS, SCALES)
+    counted = TransitionSums.from_sequences(sequences(old), VECTORS, SCALES)
     pairs = {row[:2]: row for row in old}
     for row in new:
         before = [each for each in pairs.values() if each[0] == row[0]]
@@ -137,14 +137,14 @@ def test_many_events_in_pieces_and_some_users_alone() -> None:
     rng = np.random.default_rng(1)
     n = 400
     user, item, like = rng.integers(0, 40, n), rng.integers(0, N_ITEMS, n), rng.random(n) < 0.6
-    whole = Sequences.of(user, item, like, rng.integers(0, 50, n), 40)
+    whole = Sequences.from_edges(user, item, like, rng.integers(0, 50, n), 40)
     pieces = whole.pieces(100)
     assert len(pieces) > 2
     np.testing.assert_array_equal(np.concatenate(pieces), np.arange(40))
     counted = TransitionSums(np.zeros((12, 12)), np.zeros((12, K)), LIKES)
     for users in pieces:
         counted.add(whole.of_users(users), VECTORS, SCALES)
-    wanted = TransitionSums.of(whole, VECTORS, SCALES)
+    wanted = TransitionSums.from_sequences(whole, VECTORS, SCALES)
     close(counted, (wanted.gram, wanted.cross))
     some = np.array([7, 3, 3, 39])
     all_sources = sources_now(whole, VECTORS, SCALES)
@@ -165,10 +165,10 @@ def test_where_users_are_few_more_likes_of_each_are_learned_from(monkeypatch: py
     monkeypatch.setattr(transition, "MOST_LIKES", 64)
     assert [likes_each(n, 1000) for n in (0, 100, 1000, 10**6)] == [64, 64, 8, 4]
     rows = [(0, item, True, item) for item in range(N_ITEMS)]
-    most = TransitionSums.of(sequences(rows), VECTORS, SCALES)
+    most = TransitionSums.from_sequences(sequences(rows), VECTORS, SCALES)
     assert most.n_likes == 64
     monkeypatch.setattr(transition, "ROWS", 0)
-    least = TransitionSums.of(sequences(rows), VECTORS, SCALES)
+    least = TransitionSums.from_sequences(sequences(rows), VECTORS, SCALES)
     assert np.trace(most.gram) > np.trace(least.gram) > 0
 
 
@@ -224,7 +224,7 @@ dist.init_process_group("gloo")
 columns = np.load(sys.argv[1])
 own = columns["user"] % dist.get_world_size() == dist.get_rank()
 rows = [columns[name][own] for name in ("user", "item", "like", "time")]
-sums = TransitionSums.of(Sequences.of(*rows, 40), columns["vectors"], (2.0, 7.0))
+sums = TransitionSums.from_sequences(Sequences.from_edges(*rows, 40), columns["vectors"], (2.0, 7.0))
 np.savez(f"{sys.argv[2]}-{dist.get_rank()}.npz", gram=sums.gram, cross=sums.cross)
 dist.destroy_process_group()
 """
@@ -240,7 +240,7 @@ def test_two_processes_count_the_sums_of_one(tmp_path: Path, monkeypatch: pytest
     script.write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*launcher, str(script), str(tmp_path / "events.npz"), str(tmp_path / "sums")], check=True, cwd=ROOT)
-    wanted = TransitionSums.of(Sequences.of(user, item, like, time, 40), VECTORS, SCALES)
+    wanted = TransitionSums.from_sequences(Sequences.from_edges(user, item, like, time, 40), VECTORS, SCALES)
     for rank in (0, 1):
         found = np.load(tmp_path / f"sums-{rank}.npz")
         np.testing.assert_allclose(found["gram"], wanted.gram, rtol=1e-5, atol=1e-4)

@@ -143,7 +143,7 @@ def test_what_candidates_share_is_made_once_for_some_users(monkeypatch: pytest.M
         return torch.zeros(rows.stop - rows.start, N_ITEMS)
 
     def shares(pieces: Pieces) -> torch.Tensor:
-        return pieces.of("zeros", make) + 0.0
+        return pieces.get("zeros", make) + 0.0
 
     validation.contest([shares, shares, shares])
     assert made == [slice(0, 10), slice(10, 20), slice(20, 40)]
@@ -153,7 +153,7 @@ def test_only_the_two_pieces_asked_for_last_are_kept_or_one_alone() -> None:
     pieces, made = Pieces(slice(0, 3)), list[str]()
 
     def ask(key: str, *, alone: bool = False) -> None:
-        pieces.of(key, lambda rows: (made.append(key), torch.zeros(3, 1))[1], alone=alone)
+        pieces.get(key, lambda rows: (made.append(key), torch.zeros(3, 1))[1], alone=alone)
 
     for key in ("shared", "a", "shared", "a", "shared", "b", "shared"):
         ask(key)

@@ -59,7 +59,7 @@ def epoch(batches: SignedBatches, dataset: Any, size: int) -> tuple[list[dict[st
     made, begun = [], []
     for first in range(0, len(dataset.inter_feat), size):
         part = {name: column[first : first + size] for name, column in dataset.inter_feat.items()}
-        batch, new = batches.of(part)
+        batch, new = batches.signed(part)
         made.append(batch)
         begun.append(new)
     return made, begun
@@ -93,7 +93,7 @@ def test_items_are_sampled_in_proportion_to_a_power_of_their_edges() -> None:
         dataset = data(edges, negative_exponent=exponent)
         dataset.config["n_negatives"] = 2000
         batches = SignedBatches(dataset, signed_rows(dataset), "edges")
-        batch, _ = batches.of({"user_id": torch.tensor([5]), "item_id": torch.tensor([3])})
+        batch, _ = batches.signed({"user_id": torch.tensor([5]), "item_id": torch.tensor([3])})
         counts = Counter(batch["neg_item_id"].flatten().tolist())
         assert set(counts) == {1, 2}, "of those that somebody has an edge to"
         assert counts[1] / 2000 == pytest.approx(wanted, abs=0.04)

@@ -52,7 +52,7 @@ def test_the_model_file_is_self_contained_python_38(model: str, exported: Callab
 @pytest.mark.parametrize("model", [name for name in MODELS if not facts_of(name).source.startswith("this package")])
 def test_every_paper_is_cited_with_its_authors_and_venue(model: str) -> None:
     module = SourceModule(registry.models()[model].module)
-    citations = Description.of(module, model, ()).citations
+    citations = Description.from_module(module, model, ()).citations
     assert citations
     assert all(each.year or "arxiv" in each.link for each in citations)
     assert not any("code" in each.venue.lower() or "github" in each.link for each in citations)

@@ -85,7 +85,7 @@ def tune(
             f"there is no {file_of_space} that says what to tune of {model}; write one, or give "
             f"{argument('space', 'FILE')}."
         )
-    space = Space.of(file_of_space, sign_aware=facts.sign_aware and plan.space is None)
+    space = Space.from_file(file_of_space, sign_aware=facts.sign_aware and plan.space is None)
     space.check(model, facts.defaults, facts.judging, facts.ranges)
     for key, value in (start or {}).items():
         if key not in space.parameters:
@@ -232,7 +232,7 @@ class _Search:
                     self.exhausted, left = True, 0
                     break
                 worker.task = asked
-                worker.tell({"values": asked.values})
+                worker.send({"values": asked.values})
                 left -= 1
             if not any(each.task for each in self.workers):
                 return
@@ -261,7 +261,7 @@ class _Search:
             trial.curve.append([epoch, score])
             best = (max if self.facts.bigger else min)(value for _, value in trial.curve)
             rung = self.halving.rung(document["steps"], document["cpu_seconds"])
-            worker.tell({"go": self.study.report(trial, best, rung)})
+            worker.send({"go": self.study.report(trial, best, rung)})
         elif trial is not None:
             self._end(trial, document)
             worker.task = None

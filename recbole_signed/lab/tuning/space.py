@@ -53,7 +53,7 @@ class Space:
         return cls(path, {key: _parameter(f"{path}: '{key}'", value) for key, value in content.items()})
 
     @classmethod
-    def of(cls, path: Path, *, sign_aware: bool) -> Space:
+    def from_file(cls, path: Path, *, sign_aware: bool) -> Space:
         """Read a model's own space; for a sign-aware metric with the dislike aversions that SSF tries, file or not."""
         if not sign_aware:
             return cls.read(path)

@@ -80,7 +80,7 @@ class StockBatchRecommender(StockRecommender):
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
         """Return :meth:`loss` of the batch; the cached embeddings are stale after the step that follows."""
         self._embeddings = None
-        batch, new_epoch = self._signed_batches.of(interaction)
+        batch, new_epoch = self._signed_batches.signed(interaction)
         if new_epoch is not None and hasattr(self, "start_epoch"):
             self.start_epoch(new_epoch)
         if not len(batch[self.USER_ID]):
@@ -172,7 +172,7 @@ class SignedBatches:
         self.seen = 0
         self.order = np.arange(0)
 
-    def of(self, interaction: Any) -> tuple[dict[str, torch.Tensor], int | None]:
+    def signed(self, interaction: Any) -> tuple[dict[str, torch.Tensor], int | None]:
         """Return the batch, and the number of the epoch that it begins, if it does."""
         users, items = interaction[self.user_field], interaction[self.item_field]
         device, size = users.device, len(users)

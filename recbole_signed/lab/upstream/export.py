@@ -55,7 +55,7 @@ def upstream(
     email = email or _git("user.email") or ""
     today = datetime.date.today()
     dropped = (*recipe.methods, *recipe.attributes, *recipe.keys)
-    what = Description.of(bundler.sources[entry.module], name, dropped)
+    what = Description.from_module(bundler.sources[entry.module], name, dropped)
     text = model_text(bundler, what, _head(author, email, today), dropped)
     check_python38(text, f"{lower}.py")
     file = default_file(entry.name)  # of a model, or of the one that it extends

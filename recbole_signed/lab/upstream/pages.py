@@ -322,7 +322,7 @@ class Description:
     method: str  # the docstring of its class, reStructuredText
 
     @classmethod
-    def of(cls, module: SourceModule, model: str, dropped: tuple[str, ...]) -> Description:
+    def from_module(cls, module: SourceModule, model: str, dropped: tuple[str, ...]) -> Description:
         """Read the docstrings of a model's module and class; sentences on what is dropped are left out."""
         paragraphs = (module.tree.get_docstring() or model).split("\n\n")
         head = paragraphs[0].splitlines()

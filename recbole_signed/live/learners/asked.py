@@ -39,7 +39,7 @@ class OwnEdges:
         self.n_items, self.of_all = edges.n_items, edges.of_all
 
     @classmethod
-    def of(cls, edges: EdgeState, user: int, row: Rows, n_users: int | None = None) -> EdgeState:
+    def with_row(cls, edges: EdgeState, user: int, row: Rows, n_users: int | None = None) -> EdgeState:
         """Return edges in which one user has those of a row."""
         return cast(EdgeState, cls(edges, np.array([user]), row, n_users))
 
@@ -96,10 +96,12 @@ class ItemValues:
         found = distinct(np.concatenate([announced, learned]))
         return found[(found > 0) & (found < self._n_items)]
 
-    def of(self, item: int, column: str | None = None) -> list[Pair]:
+    def values_of(self, item: int, column: str | None = None) -> list[Pair]:
         """Return the values that an item has, in one column or in all."""
         (token,) = self._vocabulary.tokens([item])
-        found = self._announced.of(token or "") | (set() if self._learned is None else self._learned.values_of(item))
+        found = self._announced.values_of(token or "") | (
+            set() if self._learned is None else self._learned.values_of(item)
+        )
         return sorted(pair for pair in found if column in (None, pair[0]))
 
 
@@ -143,9 +145,9 @@ class Asked:
     moves: list[tuple[Wish, str, IntArray]]
 
     @classmethod
-    def of(cls, state: Any, learner: Any, user: int) -> Asked | None:
+    def from_state(cls, state: Any, learner: Any, user: int) -> Asked | None:
         """Return it as it is now; None for nothing."""
-        wishes = state.log.wishes.of(user, state.log.settings.now())
+        wishes = state.log.wishes.in_force(user, state.log.settings.now())
         edges = state.edges
         wishes = [each for each in wishes if each.item < edges.n_items] if 0 < user < edges.n_users else []
         if not wishes:  # those of a replica may be newer than its edges
@@ -159,7 +161,7 @@ class Asked:
             (each, pair[1], values.items(pair))
             for each in wishes
             if each.feature
-            for pair in (values.of(each.item, each.feature) if each.item else [(each.feature, each.value)])
+            for pair in (values.values_of(each.item, each.feature) if each.item else [(each.feature, each.value)])
         ]
         return cls(user, wishes, moves)
 
@@ -184,7 +186,7 @@ class Asked:
         kinds = np.concatenate([row.kind[stays], new])
         times = np.concatenate([row.timestamp[stays], [each.timestamp for each in added]])
         order = np.argsort(ids)
-        return OwnEdges.of(edges, self.user, Rows.one(ids[order], kinds[order], times[order].astype(np.int64)))
+        return OwnEdges.with_row(edges, self.user, Rows.one(ids[order], kinds[order], times[order].astype(np.int64)))
 
     def moved(self, scores: np.ndarray, items: IntArray | None, middle: float, strength: float) -> np.ndarray:
         """Return what items are ranked by, ``[n]``; ``middle`` is that of the user's scores of unseen items."""

@@ -91,8 +91,8 @@ class EmbeddingLearner(Learner):
         if unknown:
             raise UsageError(f"'online_settings' has an unknown key '{next(iter(unknown))}'.")
         learner = cls.__new__(cls)
-        learner._begin(TrainingRecipe.of(type(model), config), own)
-        learner._trained = Weights.of(model)
+        learner._begin(TrainingRecipe.from_config(type(model), config), own)
+        learner._trained = Weights.from_model(model)
         return learner
 
     def from_scratch(self) -> EmbeddingLearner:
@@ -115,7 +115,7 @@ class EmbeddingLearner(Learner):
             if self.settings.valid_share:
                 epochs = best_epoch(self.recipe, edges, n_users, n_items, self.settings.valid_share, self.seed)
             model = self.recipe.build(edges, n_users, n_items)
-            known = Verdicts.of(edges, self.recipe)
+            known = Verdicts.from_edges(edges, self.recipe)
             batches, optimizer = Batches(self.recipe, known, known, n_items, self.seed), adam(self.recipe, model)
             # on a terminal alone: that of a nightly refit would fill the log of a service
             shown = tqdm(range(epochs), f"fit {self.name}", unit="epoch", leave=False, delay=5, disable=None)
@@ -128,7 +128,7 @@ class EmbeddingLearner(Learner):
         self.live.grow(n_users, n_items)
         self.n_refreshes += 1
         seed = self.seed + self.n_refreshes
-        graph, verdicts = graph_of(edges, n_users, n_items), Verdicts.of(edges, self.recipe)
+        graph, verdicts = graph_of(edges, n_users, n_items), Verdicts.from_edges(edges, self.recipe)
         with _seeded(seed):
             model = self.recipe.build(edges, n_users, n_items)
             self.weights.move_to(model, self._starts(self.live.starts(graph)))
@@ -159,7 +159,7 @@ class EmbeddingLearner(Learner):
 
     def _take(self, model: Any, optimizer: Any, edges: EdgeArrays, *, keep_cold: bool = False) -> None:
         """Make a trained model the version in force."""
-        self.weights = Weights.of(model, optimizer)
+        self.weights = Weights.from_model(model, optimizer)
         self.n_users = model.n_users
         graph = graph_of(edges, model.n_users, model.n_items)
         users, items = (each.numpy().astype(np.float32) for each in embeddings_of(model))
@@ -169,12 +169,12 @@ class EmbeddingLearner(Learner):
         turned = type(graph)(graph.likes.T.tocsr(), graph.dislikes.T.tocsr())
         self._near = None
         self.live = LiveEmbeddings(
-            EmbeddingSide.of(graph, users, items, tables[USER], keep_cold=keep_cold, users=True),
-            EmbeddingSide.of(turned, items, users, tables[ITEM], keep_cold=keep_cold, users=False),
+            EmbeddingSide.from_tables(graph, users, items, tables[USER], keep_cold=keep_cold, users=True),
+            EmbeddingSide.from_tables(turned, items, users, tables[ITEM], keep_cold=keep_cold, users=False),
         )
         if not keep_cold:  # users who were forgotten while this was learned, among others
             self.weights.forget(np.flatnonzero(self.live.users.degree[: self.n_users] == 0))
-        self.known = Verdicts.of(edges, self.recipe).keys
+        self.known = Verdicts.from_edges(edges, self.recipe).keys
         self._scorer = model if self.recipe.own_score else None
 
     # ---- T0 and T1

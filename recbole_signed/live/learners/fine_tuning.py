@@ -36,7 +36,7 @@ class Verdicts:
     sign: np.ndarray  # float32, 1 or -1
 
     @classmethod
-    def of(cls, edges: EdgeArrays, recipe: TrainingRecipe) -> Verdicts:
+    def from_edges(cls, edges: EdgeArrays, recipe: TrainingRecipe) -> Verdicts:
         """Return what a model wants to learn from."""
         kinds = [LIKE, DISLIKE] if getattr(recipe.model_class, "batches", None) == "edges" else [LIKE]
         rows = np.isin(edges.kind, kinds)
@@ -175,7 +175,7 @@ def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items:
         return epochs
     validation = held_out(edges, ~held, users, (n_users, n_items))
     model = recipe.build(train, n_users, n_items)
-    known = Verdicts.of(train, recipe)
+    known = Verdicts.from_edges(train, recipe)
     batches, optimizer = Batches(recipe, known, known, n_items, seed), adam(recipe, model)
     best, found = -1.0, epochs
     for epoch in range(epochs):
@@ -230,7 +230,7 @@ class Weights:
     step: float = 0.0  # steps that Adam has taken
 
     @classmethod
-    def of(cls, model: Any, optimizer: torch.optim.Optimizer | None = None) -> Weights:
+    def from_model(cls, model: Any, optimizer: torch.optim.Optimizer | None = None) -> Weights:
         """Copy a model's state, and the moments of its optimizer."""
         values = {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
         found = cls(values, {}, tables_of(model))

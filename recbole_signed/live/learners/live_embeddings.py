@@ -48,7 +48,7 @@ class EmbeddingSide:
         return cls(none, none, np.zeros(1, np.float32), RidgeMap(np.zeros((2, 0), np.float32), zero), zero)
 
     @classmethod
-    def of(
+    def from_tables(
         cls,
         graph: SignedGraph,
         own: np.ndarray,

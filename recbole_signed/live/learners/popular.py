@@ -79,7 +79,7 @@ class DecayPopularLearner(PopularLearner):
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Count."""
         _, item, like, time = edges.verdicts
-        self.likes = RecentCounts.of(item[like], time[like], self.half_life, n_items).counts.astype(np.float32)
+        self.likes = RecentCounts.from_events(item[like], time[like], self.half_life, n_items).counts.astype(np.float32)
 
     def attach(self, edges: EdgeState) -> None:
         """Take over what the edges have counted."""

@@ -70,9 +70,9 @@ class Judged:
         seen = np.repeat(np.arange(len(users)) * edges.n_items, length) + all_rows.ids  # ascending, as rows are
         owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
         item_keys = None if keys is None else keys[1]
-        verdicts = Verdicts.of(owner, rows.ids, rows.kind == LIKE, rows.timestamp, len(users), item_keys)
+        verdicts = Verdicts.from_edges(owner, rows.ids, rows.kind == LIKE, rows.timestamp, len(users), item_keys)
         most = min(NEAR + int(length.max()), WIDE)  # after what the user has an edge to, enough are left
-        self.fallen = Demotions.of(
+        self.fallen = Demotions.from_verdicts(
             verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), edges.n_items
         )
         held_back = verdicts.held_back(learner.dislikes_lead)
@@ -219,7 +219,7 @@ def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None, 
     edges = edges.of_all
     item_keys, n_likes = None if keys is None else keys[1], edges.item_likes
     if edges.n_items > LARGE:
-        return Neighbourhoods.of(_counted(edges, items, keys), n_likes, items, item_keys)
+        return Neighbourhoods.from_common_likes(_counted(edges, items, keys), n_likes, items, item_keys)
     return Neighbourhoods(*edges.nearest(items, item_keys, most))
 
 
@@ -255,7 +255,7 @@ def best_items(
     edges = under(asked, edges)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     if 0 < user < edges.n_users:
-        edges = OwnEdges.of(edges, user, row)  # which is read once
+        edges = OwnEdges.with_row(edges, user, row)  # which is read once
     hidden = np.concatenate([row.ids, _PADDING, *([] if exclude is None else [exclude])])
     hidden = hidden if asked is None else np.concatenate([hidden, asked.hidden])
     if not sign_of(row.kind).any() and not learner.knows(user):

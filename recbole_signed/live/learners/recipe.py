@@ -55,10 +55,10 @@ class TrainingRecipe:
                 dataset="edges",
                 config_dict={"data_path": root, "use_gpu": False, "show_progress": False, **settings},
             )
-        return cls.of(config.model_class, config)
+        return cls.from_config(config.model_class, config)
 
     @classmethod
-    def of(cls, model_class: Any, config: Any) -> TrainingRecipe:
+    def from_config(cls, model_class: Any, config: Any) -> TrainingRecipe:
         """Return the recipe of a class and RecBole's configuration."""
         model_class, config = unweighed(model_class, config)  # what is ranked live is lowered once, for every model
         name = model_class.__name__

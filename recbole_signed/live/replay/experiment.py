@@ -31,7 +31,7 @@ from recbole_signed.live.learners.ranking import best_items, ranked_scores
 from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
 from recbole_signed.live.replay import summarise
 from recbole_signed.live.replay.stream_spec import POP, WINDOW, ModelSpec, StreamSpec, milliseconds
-from recbole_signed.live.replay.windows import Cases, Replay, measure, told, write_window
+from recbole_signed.live.replay.windows import Cases, Replay, announced_features, measure, write_window
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
@@ -95,7 +95,7 @@ class _ByWindow:
     def predicted(self, window: EventBatch, wanted: bool) -> Iterator[pl.DataFrame]:
         """Yield the cases of a window where they are wanted, by arm, and take the window in."""
         if wanted:
-            cases = Cases.of(self.state, window, self.n_base)
+            cases = Cases.from_window(self.state, window, self.n_base)
             for arm in (variant for each in self.arms for variant in each.variants()):
                 yield case_table(self.spec, arm, self.state.edges, cases, self.state.edges.n_items)
         self.latency = _learn(self.spec, self.arms, self.state, window)
@@ -219,11 +219,11 @@ class Arm:
 
 def fitted_learners(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> dict[str, Learner]:
     """Return the models of an experiment, fitted to the base, by their labels, and write their settings."""
-    told_of = told(spec.models, folder, state)
+    features_of = announced_features(spec.models, folder, state)
     base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
     learners, chosen = {}, {}
     for model in spec.models:
-        features = told_of.get(model.label)
+        features = features_of.get(model.label)
         chosen[model.label] = _settings(model, base, sizes, features)
         learner = learners[model.label] = make_learner(model.model, chosen[model.label])
         if features is not None:
@@ -312,7 +312,7 @@ class _ByEvent:
             each.see(None if each.delay is None else int(window.timestamp[-1]))
 
     def _predicted(self, run: EventBatch) -> Iterator[pl.DataFrame]:
-        cases = Cases.of(self.state, run, self.n_base)
+        cases = Cases.from_window(self.state, run, self.n_base)
         for each in self.delays:
             for arm in each.arms:
                 yield case_table(self.spec, arm, each.edges, cases, self.state.edges.n_items)

@@ -137,8 +137,8 @@ def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
 BATCH = 5_000  # items that are announced together
 
 
-def told(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dict[str, Features]:
-    """Return by model what it is told of items, where it has the key ``features``; values are those of known items."""
+def announced_features(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dict[str, Features]:
+    """Announce items for models with the key ``features``; return these by model, with the values of known items."""
     tables = {each.label: _read(each.features, folder) for each in models if each.features}
     if not tables:
         return {}
@@ -148,7 +148,7 @@ def told(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dic
     ids = np.array(["", *state.items.tokens(range(1, len(state.items)))], dtype=object)
     found = {}
     for label, table in tables.items():
-        space = Features.of(table, ids[: len(known)][known]).space
+        space = Features.from_table(table, ids[: len(known)][known]).space
         found[label] = Features(space.matrix(table, ids), space)
     return found
 
@@ -266,7 +266,7 @@ class Cases:
         return len(self.user)
 
     @classmethod
-    def of(cls, state: OnlineState, window: EventBatch, n_base_users: int) -> Cases:
+    def from_window(cls, state: OnlineState, window: EventBatch, n_base_users: int) -> Cases:
         """Read the cases off a window that ``state`` has not seen; of a repeated pair the last verdict counts."""
         frame = pl.DataFrame({"user": window.user_id, "item": window.item_id, "kind": window.type})
         frame = frame.filter(~pl.col("kind").is_in([SKIP, VIEW]))  # no verdict, so they withdraw none

@@ -181,7 +181,7 @@ class _Audit:
     def _probe(self, user: int, rng: np.random.Generator) -> Probes:
         return _Probe(self, user, rng).made()
 
-    def tell(self, user: int, *events: tuple[IntArray, str]) -> None:
+    def add_events(self, user: int, *events: tuple[IntArray, str]) -> None:
         """Take in events of a user as one batch: of each kind some items."""
         batch = []
         for items, kind in events:
@@ -300,11 +300,11 @@ class _Probe:
         found = []
         for step in steps:
             started = time.perf_counter()
-            self.audit.tell(self.user, step)
+            self.audit.add_events(self.user, step)
             found.append(self.audit.scores(self.user))
             self.seconds.append(time.perf_counter() - started)
         verdicts = [(items, f"un{kind}") for items, kind in steps if kind != "view"]
-        self.audit.tell(self.user, *verdicts)
+        self.audit.add_events(self.user, *verdicts)
         if len(verdicts) == len(steps):
             self.undone.append(self.audit.scores(self.user))
         return found

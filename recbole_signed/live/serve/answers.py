@@ -131,7 +131,7 @@ class Answers:
         """Return the values of an item by their column."""
         found: dict[str, list[str]] = {}
         with self.recommender.reading() as (state, learner):
-            for column, value in ItemValues(state, learner).of(int(state.items.id_of(item))):
+            for column, value in ItemValues(state, learner).values_of(int(state.items.id_of(item))):
                 found.setdefault(column, []).append(value)
         return found
 
@@ -150,7 +150,7 @@ class Answers:
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, known, assignments = self._variants_of(state, user)
-            filters = {**self._filters(exclude, include_only, tags), "asked": Asked.of(state, learner, number)}
+            filters = {**self._filters(exclude, include_only, tags), "asked": Asked.from_state(state, learner, number)}
             request = _request_id()
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
@@ -398,21 +398,23 @@ class Answers:
             if _without_model(assignments):
                 return {}
             keys = state.users.keys, state.items.keys
-            asked = Asked.of(state, learner, number)
+            asked = Asked.from_state(state, learner, number)
             ranking.refuse_unexplained(learner)
             numbers = np.array([self._item(state, item) for item in items], dtype=np.int64)
-            told = explained_by(learner, state.edges, number, numbers, keys, asked)
+            explanations = explained_by(learner, state.edges, number, numbers, keys, asked)
             settings, seq, version = learner.settings, self.seq, self.version
             edges = ranking.newest_edges(state, user)[0]
-            own = np.unique(np.concatenate([each.items for each in told]))
+            own = np.unique(np.concatenate([each.items for each in explanations]))
             tokens = pl.Series([token or "" for token in state.items.tokens(own.tolist())], dtype=pl.String)
-            reasons = [tuple({**of.told(state.items), "value": value} for of, value in each.reasons) for each in told]
+            reasons = [
+                tuple({**wish.as_json(state.items), "value": of} for wish, of in row.reasons) for row in explanations
+            ]
             held = under(asked, state.edges)
             met = np.isin(numbers, held.of_user(number).ids if 0 < number < held.n_users else [])
         # updates go on meanwhile
         dates = {edge: day(at) for edge, _, at in edges if at}
         found = {}
-        for item, each, asked_for, seen in zip(items, told, reasons, met.tolist(), strict=True):
+        for item, each, asked_for, seen in zip(items, explanations, reasons, met.tolist(), strict=True):
             fall = each.fall and replace(each.fall, cause=int(np.searchsorted(own, each.fall.cause)))
             here = replace(each, items=np.searchsorted(own, each.items), fall=fall, reasons=asked_for)
             shown = explained(here, settings, user, item, tokens, self.called, dates.get, seen)
@@ -440,7 +442,7 @@ class Answers:
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user)
-            asked = Asked.of(state, learner, number)
+            asked = Asked.from_state(state, learner, number)
             newest = ranking.before_dislike(state.edges, number, asked)
             if newest is None:
                 return schemas.DislikeEffect(item=None, gone=[], come=[], lowered=[])

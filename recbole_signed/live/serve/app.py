@@ -148,7 +148,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
 
 
 def _answer(engine: Engine, ranked: Ranked) -> schemas.Answer:
-    return schemas.Answer(**ranked.told(engine.catalogue.name))
+    return schemas.Answer(**ranked.as_json(engine.catalogue.name))
 
 
 def _parameters(aversion: float | None, strength: float | None) -> dict[str, float]:
@@ -185,7 +185,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
             )
             why = engine.explain_list(user_id, ranked, given) if explain else {}
             # the model of the answer would look at each contribution twice
-            return Response(to_json(ranked.told(engine.catalogue.name, why)), media_type="application/json")
+            return Response(to_json(ranked.as_json(engine.catalogue.name, why)), media_type="application/json")
 
         # rankings take turns anyway, so a short list is not worth the way through a thread
         return await turns.take(work) if explain or k > SHORT else work()

@@ -179,12 +179,12 @@ class Engine(Answers):
         if self.verdicts is None:
             return None, 0.0
         shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
-        return self._dislike_rate.of(self.telemetry.total(self.telemetry.outcomes, sign="dislike"), shown)
+        return self._dislike_rate.update(self.telemetry.total(self.telemetry.outcomes, sign="dislike"), shown)
 
     def _unknown(self) -> tuple[float | None, float]:
         """Return the share of verdicts of the last hour on items that were not known, and the number of verdicts."""
         judged = self.verdicts
-        return (None, 0.0) if judged is None else self._unknown_items.of(judged.unknown, judged.taken)
+        return (None, 0.0) if judged is None else self._unknown_items.update(judged.unknown, judged.taken)
 
     def _disk(self) -> tuple[float | None, float | None]:
         """Return the size of the file system that the state is on, and what is free of it."""
@@ -283,7 +283,11 @@ class VerdictWatch:
         changed = answers.learner_for(learner, assignments)
         name = batch.user_id[i]  # unknown users have one number, and may have several variants
         if name not in lists:
-            filters = {"exclude": state.hidden_items(), "include_only": None, "asked": Asked.of(state, changed, user)}
+            filters = {
+                "exclude": state.hidden_items(),
+                "include_only": None,
+                "asked": Asked.from_state(state, changed, user),
+            }
             ranked = partial(answers.rank, changed, state, user, answers.quality.k, filters, assignments)
             items = ranked()[0]
             lists[name] = items, ranked(new_items=False)[0] if answers.new_slots(assignments) else items

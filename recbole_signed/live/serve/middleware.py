@@ -228,7 +228,7 @@ class PlainLists:
             ranked = self._engine.recommend(path[1], k)
         except Exception:  # it is told where it happens again
             return None
-        return to_json(ranked.told(self._engine.catalogue.name))
+        return to_json(ranked.as_json(self._engine.catalogue.name))
 
 
 class LocalHosts:

@@ -85,7 +85,7 @@ class RecentShare:
         self._clock, self._lock = clock, threading.Lock()
         self._noted = deque([(clock(), 0.0, 0.0)])
 
-    def of(self, part: float, whole: float) -> tuple[float | None, float]:
+    def update(self, part: float, whole: float) -> tuple[float | None, float]:
         """Return the share, None where the second counter has not grown, and by how much that has grown."""
         with self._lock:
             now = self._clock()

@@ -54,7 +54,7 @@ class Ranked:
         """``experiment=variant`` of each experiment, comma-separated."""
         return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
 
-    def told(
+    def as_json(
         self, name: Callable[[str], str | None], why: Mapping[str, dict[str, Any]] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return it as :class:`~.schemas.Answer` has it, without None; ``name`` and ``why`` tell of an item."""
@@ -71,9 +71,9 @@ class Ranked:
             if item in why:
                 row["why"] = why[item]
             items.append(row)
-        told = {"items": items, "model": self.version, "seq": self.seq, "variant": self.variant}
+        answer = {"items": items, "model": self.version, "seq": self.seq, "variant": self.variant}
         known_user = {} if self.known is None else {"known_user": self.known}
-        return {**told, "request_id": self.request_id, **known_user}
+        return {**answer, "request_id": self.request_id, **known_user}
 
 
 def known_score(score: float) -> float | None:
@@ -103,7 +103,7 @@ def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeS
     ids, newest = np.unique(items[::-1], return_index=True)  # a later verdict replaces an earlier one
     places = len(items) - 1 - newest
     row = Rows.one(ids.astype(np.int32), kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
-    return OwnEdges.of(edges, SESSION, row, SESSION + 1)
+    return OwnEdges.with_row(edges, SESSION, row, SESSION + 1)
 
 
 def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
@@ -111,7 +111,7 @@ def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
     row = edges.of_user(user)
     assert row.timestamp is not None
     stays = row.ids != item
-    return OwnEdges.of(edges, user, Rows.one(row.ids[stays], row.kind[stays], row.timestamp[stays]))
+    return OwnEdges.with_row(edges, user, Rows.one(row.ids[stays], row.kind[stays], row.timestamp[stays]))
 
 
 def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[int, EdgeState, Asked | None] | None:
@@ -205,14 +205,14 @@ def announced_features(state: Any, kind: str, id: str) -> dict[str, Any] | None:
 
 def asked_by(state: Any, learner: Learner, user: str) -> list[WishInfo]:
     """Return what a user asks for beside verdicts and has not taken back, the newest first."""
-    asked = Asked.of(state, learner, int(state.users.id_of(user)))
+    asked = Asked.from_state(state, learner, int(state.users.id_of(user)))
     found: dict[Any, list[str]] = {}
     for wish, value, _ in [] if asked is None else asked.moves:
         found.setdefault(wish, []).append(value)
     for wish in [] if asked is None else asked.wishes:
         found.setdefault(wish, [])
     listed = sorted(found.items(), key=lambda each: -each[0].timestamp)
-    return [WishInfo(**wish.told(state.items), values=values) for wish, values in listed]
+    return [WishInfo(**wish.as_json(state.items), values=values) for wish, values in listed]
 
 
 # ---- drawing places, so that policies which never ran can be judged from what was logged

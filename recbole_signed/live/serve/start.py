@@ -37,7 +37,7 @@ from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import VERSIONS
 from recbole_signed.live.store.versions import Versions
 from recbole_signed.memory import hold_memory_down
-from recbole_signed.progress import told
+from recbole_signed.progress import report_progress
 
 try:
     import uvicorn
@@ -49,7 +49,7 @@ try:
     from recbole_signed.live.serve.maintenance import Maintenance
     from recbole_signed.live.serve.middleware import LocalHosts
     from recbole_signed.live.serve.replicas import ReplicaProcesses
-    from recbole_signed.live.serve.telemetry import TOLD
+    from recbole_signed.live.serve.telemetry import METRICS_SUFFIX
 except ImportError:  # the extra 'serve', which run_service names
     uvicorn = None  # type: ignore[assignment]
 
@@ -58,7 +58,7 @@ EXPERIMENTS = "experiments.yaml"
 # a state has these files before its first version
 _BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")
 SWITCH = 0.0005  # seconds after which a thread hands the interpreter on: Python's 5 ms are much of an answer's time
-TELL = 2.0  # seconds between the metrics that a replica tells its writer
+METRICS_INTERVAL = 2.0  # seconds between the writes of metrics by a replica
 BACKLOG = 1024  # connections that may wait to be accepted
 GRACE = 10  # seconds that requests under way have at the end; one whose body never comes would hold it up
 
@@ -95,7 +95,7 @@ def init_from_model(file: Path, directory: Path, names: str | None = None) -> No
 def _begin(fitted: Any, directory: Path, called: Mapping[str, str]) -> None:
     if directory.exists():
         _clear(directory)
-    with told(f"beginning the state {directory}"):
+    with report_progress(f"beginning the state {directory}"):
         fitted.online(directory).close()
     if called:
         with contextlib.closing(Catalogue(directory / FILE)) as catalogue:
@@ -201,7 +201,7 @@ def run_service(
             words += [] if config is None else ["--config", str(config)]
             replicas = ReplicaProcesses(
                 [sys.executable, "-m", "recbole_signed", "serve", *words],
-                [folder / f"replica-{number}{TOLD}" for number in range(1, workers)],
+                [folder / f"replica-{number}{METRICS_SUFFIX}" for number in range(1, workers)],
                 engine.telemetry.replica_restarts.inc,
                 lambda: server.should_exit,
             )
@@ -245,7 +245,7 @@ def _attend(engine: Engine, server: Any, metrics: Path, parent: int) -> None:
         try:
             if server.beat != beat:
                 beat = server.beat
-                engine.telemetry.tell(metrics)
+                engine.telemetry.write(metrics)
             failed = False
         except Exception as error:  # the folder goes with the writer; whatever it is, answers go on
             if not failed:
@@ -253,7 +253,7 @@ def _attend(engine: Engine, server: Any, metrics: Path, parent: int) -> None:
             failed = True
             with contextlib.suppress(OSError):
                 os.utime(metrics)  # a full disk is no reason to be killed
-        time.sleep(TELL)
+        time.sleep(METRICS_INTERVAL)
         if os.getppid() != parent:
             server.should_exit = True
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 PREFIX = "recbole_signed"
-TOLD = ".prom"  # end of the names of files of metrics
+METRICS_SUFFIX = ".prom"  # end of the names of files of metrics
 BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 Gauges = Mapping[str, tuple[str, float | None]]  # name -> help text and value
 Figures = Mapping[str, Mapping[str, Mapping[str, float | None]]]  # window -> version -> name -> value
@@ -71,10 +71,10 @@ class Telemetry:
         own = generate_latest(self.registry)
         if self.others is None:
             return own
-        told = {each.stem: each.read_bytes() for each in sorted(self.others.glob(f"*{TOLD}"))}
-        return _together({"writer": own, **told})
+        of_replicas = {path.stem: path.read_bytes() for path in sorted(self.others.glob(f"*{METRICS_SUFFIX}"))}
+        return _together({"writer": own, **of_replicas})
 
-    def tell(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
         """Write the metrics to a file, which is whole whenever it is read."""
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(generate_latest(self.registry))

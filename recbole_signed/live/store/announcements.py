@@ -152,6 +152,6 @@ class AnnouncedValues:
             self._numbers[pair] = size, found
         return found
 
-    def of(self, token: str) -> set[Pair]:
+    def values_of(self, token: str) -> set[Pair]:
         """Return the values of an item."""
         return self._pairs.get(token, set())

@@ -54,7 +54,7 @@ class BackupInfo:
     made: str
 
     @classmethod
-    def of(cls, backup: Path) -> BackupInfo:
+    def from_backup(cls, backup: Path) -> BackupInfo:
         """Read it from a backup; OSError, ValueError or TypeError where it says nothing."""
         return cls(**parse_json((backup / BACKUP).read_bytes()))
 
@@ -113,7 +113,7 @@ def refuse_target(directory: Path, target: Path) -> None:
 def other_maker(backup: Path, directory: Path) -> Path | None:
     """Return the state that a backup was made of, if it is there and is not ``directory``, such as a copy of it."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        made_of = Path(BackupInfo.of(backup).directory)
+        made_of = Path(BackupInfo.from_backup(backup).directory)
         if made_of.resolve() != directory.resolve() and (made_of / LOG).exists():
             return made_of
     return None
@@ -298,7 +298,7 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
     """Make a state directory of a backup."""
     backup, directory = backup.absolute(), directory.absolute()
     try:
-        info = BackupInfo.of(backup)
+        info = BackupInfo.from_backup(backup)
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{backup} is not a backup; 'state backup' makes one.") from error
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

@@ -47,7 +47,7 @@ class Rows:
         assert self.timestamp is not None
         n_nodes = len(self.indptr) - 1
         owner = np.repeat(np.arange(n_nodes), np.diff(self.indptr))
-        return Sequences.of(owner, self.ids, self.kind == LIKE, self.timestamp, n_nodes, item_keys)
+        return Sequences.from_edges(owner, self.ids, self.kind == LIKE, self.timestamp, n_nodes, item_keys)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class EdgeArrays:
 
     def sequences(self, n_users: int) -> Sequences:
         """Return the likes and dislikes of all users in the order of time."""
-        return Sequences.of(*self.verdicts, n_users, self.item_keys)
+        return Sequences.from_edges(*self.verdicts, n_users, self.item_keys)
 
     def _where(self, mask: np.ndarray) -> np.ndarray:
         return np.stack([self.user[mask], self.item[mask]])

@@ -151,20 +151,20 @@ class EdgeState:
         if key not in self._recent:
             _, item, like, time = self.export().verdicts
             rows = like | (not likes)
-            self._recent[key] = RecentCounts.of(item[rows], time[rows], half_life, self.n_items, since)
+            self._recent[key] = RecentCounts.from_events(item[rows], time[rows], half_life, self.n_items, since)
         return self._recent[key]
 
     def pairs(self) -> PairCounts:
         """Return how often items follow each other, counted when first asked for, and following each change."""
         if self._pairs is None:
-            self._pairs = PairCounts.of(self.export().sequences(self.n_users), self.n_items)
+            self._pairs = PairCounts.from_sequences(self.export().sequences(self.n_users), self.n_items)
         return self._pairs
 
     def nearest(self, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
         """Return what is nearest to items by all users' likes (:meth:`NearestItems.of`); rows follow each change."""
         if self._nearest is None:
             self._nearest = NearestItems()
-        return self._nearest.of(self, items, keys, most)
+        return self._nearest.find(self, items, keys, most)
 
     def of_items(self, items: np.ndarray) -> Rows:
         """Visible edges of some items; ``ids`` are users."""
@@ -216,7 +216,9 @@ class EdgeState:
         parts = [self._forget(int(user)) for user in forgotten]
         rows = batch.type <= UNDISLIKE  # the others are of no pair
         if rows.any():
-            events = PairEvents.of(batch.user[rows], batch.item[rows], batch.type[rows], batch.timestamp[rows])
+            events = PairEvents.from_columns(
+                batch.user[rows], batch.item[rows], batch.type[rows], batch.timestamp[rows]
+            )
             many = len(events.user) > max(_FEW, _MANY * self._by_user.n_entries)
             was, now = self._rebuild(events) if many else self._change(events)
             (old, old_time), (new, new_time) = was.seen(), now.seen()

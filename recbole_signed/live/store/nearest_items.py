@@ -45,16 +45,16 @@ class NearestItems:
         self._bound = np.zeros(0)
         self._near = self._common = np.zeros((0, KEPT + WAITING), dtype=np.int32)
 
-    def of(self, edges: Any, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
+    def find(self, edges: Any, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
         """Return the nearest of items ``[n]``, best first: indptr ``[n + 1]``, items, cosines up to a factor each."""
         self._grow(edges.n_items)
         keys = np.arange(edges.n_items) if keys is None else keys
         starts = range(0, max(len(items), 1), PIECE_OF_ITEMS)
-        parts = [self._of(edges, items[at : at + PIECE_OF_ITEMS], keys, most) for at in starts]
+        parts = [self._find(edges, items[at : at + PIECE_OF_ITEMS], keys, most) for at in starts]
         length, near, cosine = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
         return np.append(0, length.cumsum()), near, cosine
 
-    def _of(self, edges: Any, items: np.ndarray, keys: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
+    def _find(self, edges: Any, items: np.ndarray, keys: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
         while True:
             slots = self._slot[items]
             if len(missing := items[slots < 0]):

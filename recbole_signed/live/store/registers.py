@@ -110,7 +110,7 @@ class PairEvents:
     kind: np.ndarray
 
     @classmethod
-    def of(cls, user: np.ndarray, item: np.ndarray, kind: np.ndarray, time: np.ndarray) -> PairEvents:
+    def from_columns(cls, user: np.ndarray, item: np.ndarray, kind: np.ndarray, time: np.ndarray) -> PairEvents:
         """Group events ``[n]``, given in the order of their ``seq``; there must be at least one."""
         key = (user.astype(np.int64) << 32) | item.astype(np.int64)
         order = np.lexsort((time, key))  # stable: equal times stay in the order of seq

@@ -36,7 +36,7 @@ class ParsedRows:
     reasons: dict[int, str]
 
     @classmethod
-    def of(
+    def from_rows(
         cls,
         rows: Iterable[Event | Mapping[str, Any]],
         limits: Limits | None = None,

@@ -37,7 +37,7 @@ class StateSettings:
                 raise UsageError(f"'{each.name}' of a state is {value!r}, but must be a whole number of 0 or more.")
 
     @classmethod
-    def of(cls, given: Mapping[str, Any] | None) -> StateSettings:
+    def from_config(cls, given: Mapping[str, Any] | None) -> StateSettings:
         """Make settings of a mapping, such as ``online_limits`` of a configuration."""
         known = [each.name for each in fields(cls) if each.name != "clock"]
         for key in given or {}:

@@ -46,7 +46,7 @@ class Wish:
         """Whether it is a dislike of an item, or of a value that this has."""
         return self.item > 0 and self.value != OF_ITEMS[HIDE]
 
-    def told(self, items: Vocabulary) -> dict[str, Any]:
+    def as_json(self, items: Vocabulary) -> dict[str, Any]:
         """Return it as JSON, with the id of its item."""
         kind = ("dislike" if self.dislikes else "hide") if self.item else "less" if self.sign < 0 else "more"
         item = items.tokens([self.item])[0] if self.item else None
@@ -137,7 +137,7 @@ class Wishes:
         """Return the newest time stamp of what a user asked for or took back; -1 for nothing."""
         return max((each.timestamp for each in self._of.get(user, {}).values()), default=-1)
 
-    def of(self, user: int, now: int) -> list[Wish]:
+    def in_force(self, user: int, now: int) -> list[Wish]:
         """Return what a user asks for that was neither taken back nor has ended, the newest first."""
         found = [
             each for each in self._of.get(user, {}).values() if each.sign and (each.until is None or each.until > now)

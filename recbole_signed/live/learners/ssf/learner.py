@@ -63,7 +63,9 @@ class SpectralLearner(Learner):
         self.feature_settings = FeatureSettings()
         self.features: LiveFeatures | None = None
         none = torch.zeros(1, 0)
-        self._take(SpectralFilter(none, none[0], ItemCounters.of(*torch.zeros(2, 1)), 0.0, 1.0, settings), none)
+        self._take(
+            SpectralFilter(none, none[0], ItemCounters.from_counts(*torch.zeros(2, 1)), 0.0, 1.0, settings), none
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpectralLearner:
         """Return a copy that shares what is never written to."""
@@ -117,7 +119,7 @@ class SpectralLearner(Learner):
         return self._refresh(graph_of(edges, n_users, n_items))
 
     def _refresh(self, graph: SignedGraph) -> Refreshed:
-        exposure = Exposure.of(graph, self.settings)
+        exposure = Exposure.from_graph(graph, self.settings)
         start = torch.zeros(graph.n_items, self.block.shape[1])
         start[: len(self.block)] = self.block
         moved = self.items.moved
@@ -339,7 +341,7 @@ class SpectralLearner(Learner):
         self.iterations, self.passes = int(meta["iterations"]), int(meta["passes"])
         # shared with what was read, since nothing writes to them: they are most of the memory of a model
         base, values, block = (torch.from_numpy(tensors[name]) for name in ("base", "values", "block"))
-        counters = ItemCounters.of(*torch.zeros(2, len(base)))
+        counters = ItemCounters.from_counts(*torch.zeros(2, len(base)))
         sizes = float(meta["n_users"]), float(meta["median_degree"])
         self.take_features_of(tensors, meta, np.zeros(0, dtype=np.int64))
         self._take(SpectralFilter(base, values, counters, *sizes, self.settings), block)

@@ -93,7 +93,9 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
         graph = graph_of(edges.where(train), n_users, n_items)
         fitted = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS)
         sequences = edges.where(train).sequences(n_users)
-        transition = Transition(torch.from_numpy(TransitionSums.of(sequences, leading(fitted.vectors)).solve()))
+        transition = Transition(
+            torch.from_numpy(TransitionSums.from_sequences(sequences, leading(fitted.vectors)).solve())
+        )
         seen = edges.where(edges.timestamp <= end)
         # strictly before the moment: times are whole milliseconds
         until, sizes = float(np.ceil(moment)) - 1, (n_users, n_items)
@@ -111,7 +113,7 @@ def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: 
     lives = [life for life in HALF_LIVES if life <= REACH * np.ptp(time) / DAY] or [DECAY_POP]
 
     def candidate(life: float) -> Candidate:
-        counts = torch.from_numpy(RecentCounts.of(item[like], time[like], life, n_items).counts).float()
+        counts = torch.from_numpy(RecentCounts.from_events(item[like], time[like], life, n_items).counts).float()
         return lambda pieces: counts.expand(len(range(*pieces.rows.indices(validation.n_users))), -1).clone()
 
     standings = validation.contest([candidate(life) for life in lives])

@@ -114,7 +114,9 @@ class TimeLearner(SpectralLearner):
         self.until = float(edges.timestamp.max()) if len(edges) else -np.inf
 
     def _learn(self, edges: EdgeArrays, n_users: int) -> None:
-        self.operator = TransitionSums.of(edges.sequences(n_users), leading(torch.from_numpy(self.items.base))).solve()
+        self.operator = TransitionSums.from_sequences(
+            edges.sequences(n_users), leading(torch.from_numpy(self.items.base))
+        ).solve()
         self._filter = None
 
     # ---- T0 and T1
@@ -233,21 +235,27 @@ def refitted_weights(
     likes, dislikes = (
         torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
     )
-    earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
-    sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users, edges.item_keys)
+    earlier = fitted.following(vectors, ItemCounters.from_counts(likes, dislikes))
+    sequences = Sequences.from_edges(user[old], item[old], like[old], time[old], n_users, edges.item_keys)
     theirs = validation.users
     if lowers:
         own = old & np.isin(user, chosen)
-        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users, edges.item_keys).rows(chosen)
+        verdicts = Verdicts.from_edges(user[own], item[own], like[own], time[own], n_users, edges.item_keys).rows(
+            chosen
+        )
         theirs = without(theirs, verdicts, verdicts.held_back(leads=True))
     recent = recent_of(item[old], time[old], like[old], n_items, since)
-    made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
+    made = OrderFilter(
+        earlier, Order(weights_of(None), PairCounts.from_sequences(sequences, n_items), recent, transition)
+    )
 
     def edges_of(rows: slice) -> UserEdges:
         some = theirs.rows(rows)
-        return UserEdges.of(some, fitted.settings.dislike_weight, of_edges(sequences.of_users(chosen[rows]), some))
+        return UserEdges.from_graph(
+            some, fitted.settings.dislike_weight, of_edges(sequences.of_users(chosen[rows]), some)
+        )
 
-    new = Likes.of(made, edges_of, validation)
+    new = Likes.from_validation(made, edges_of, validation)
     if before.information is not None:
         before = replace(before, information=before.information * (KEPT / (KEPT + len(chosen))))
     return fitted_weights(new, before, WORTH, among_best=True)
@@ -267,15 +275,17 @@ def held_out(
     row[users] = np.arange(len(users))
     row = row[edges.user]
 
-    def of(kind: int, rows: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+    def edges_of_kind(kind: int, rows: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
         chosen = np.flatnonzero(rows & (row >= 0) & (edges.kind == kind))
         return row[chosen], edges.item[chosen].astype(np.int64)
 
-    likes, dislikes = (np.sort(user * n_items + item) for user, item in (of(LIKE, ~train), of(DISLIKE, ~train)))
+    likes, dislikes = (
+        np.sort(user * n_items + item) for user, item in (edges_of_kind(LIKE, ~train), edges_of_kind(DISLIKE, ~train))
+    )
     hidden = np.flatnonzero(train & (row >= 0))
     hidden = hidden[np.argsort(row[hidden], kind="stable")]
     return Validation(
-        users=SignedGraph.from_edges(of(LIKE, train), of(DISLIKE, train), len(users), n_items),
+        users=SignedGraph.from_edges(edges_of_kind(LIKE, train), edges_of_kind(DISLIKE, train), len(users), n_items),
         like_keys=likes,
         like_count=np.bincount(likes // n_items, minlength=len(users)),
         hidden=(torch.from_numpy(row[hidden]), torch.from_numpy(edges.item[hidden].astype(np.int64))),
