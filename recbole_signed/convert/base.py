@@ -225,17 +225,17 @@ def all_sources() -> dict[str, type[Converter]]:
 def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) -> list[Path]:
     """List the files of a folder, or of its folder ``below``, whose plain name matches a pattern, each but once."""
     patterns = list(patterns)
-    found: dict[str, list[Path]] = {}
+    by_name: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         name = plain_name(path)
         if path.is_file() and any(fnmatchcase(name, pattern) for pattern in patterns):
-            found.setdefault(_AGAIN.sub("", name), []).append(path)
-    if not found and below is not None and (folder / below).is_dir():
+            by_name.setdefault(_AGAIN.sub("", name), []).append(path)
+    if not by_name and below is not None and (folder / below).is_dir():
         return find_files(folder / below, patterns)
-    files = list(itertools.chain.from_iterable(found.values()))
-    same_name = (each for each in found.values() if len(each) > 1)
-    of_pattern = ([each for each in files if fnmatchcase(plain_name(each), pattern)] for pattern in patterns)
-    same_bytes = (pair for each in of_pattern for pair in itertools.combinations(each, 2) if _equal(*pair))
+    files = list(itertools.chain.from_iterable(by_name.values()))
+    same_name = (paths for paths in by_name.values() if len(paths) > 1)
+    of_pattern = ([path for path in files if fnmatchcase(plain_name(path), pattern)] for pattern in patterns)
+    same_bytes = (pair for paths in of_pattern for pair in itertools.combinations(paths, 2) if _equal(*pair))
     for one, other, *_ in itertools.chain(same_name, same_bytes):
         raise UsageError(f"{folder} holds {one.name} and {other.name}; keep one of them.")
     return files
@@ -248,14 +248,14 @@ def _equal(one: Path, other: Path) -> bool:
 def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
     """Return the one file that :func:`find_files` finds."""
     patterns = list(patterns)
-    found = find_files(folder, patterns, below)
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
+    files = find_files(folder, patterns, below)
+    if len(files) > 1:
+        names = " and ".join(path.name for path in files)
         raise UsageError(f"{folder} holds {names}; give the file that you want to use as the input.")
-    if not found:
+    if not files:
         beside = [path.name for path in folder.iterdir() if path.is_file()]
-        wanted = " or ".join(patterns)
+        expected = " or ".join(patterns)
         raise UsageError(
-            f"{folder} holds no {what}, {wanted} was expected (or .gz, .xz, .zst of it){ending(patterns[0], beside)}"
+            f"{folder} holds no {what}, {expected} was expected (or .gz, .xz, .zst of it){ending(patterns[0], beside)}"
         )
-    return found[0]
+    return files[0]

@@ -128,8 +128,8 @@ def blank_lines(
     raw = block.decode("utf-8", "surrogatepass").encode("utf-8", "surrogateescape")  # as the file has it
     text, lines = RawText(raw, first_line), block.split(b"\n")
     for index, line in enumerate(lines):
-        if found := bad.search(line):
-            refuse(origin, first_line + index, reason(found), text)
+        if match := bad.search(line):
+            refuse(origin, first_line + index, reason(match), text)
             lines[index] = b""
     return b"\n".join(lines)
 
@@ -161,14 +161,14 @@ class Batch:
         """Keep these columns only."""
         return replace(self, frame=self.frame.select(*columns))
 
-    def keep(self, wanted: pl.Series) -> Batch:
-        """Go on with the rows that are wanted (bool ``[n]``); null counts as false."""
-        wanted = wanted.fill_null(False)
-        if wanted.all():
+    def keep(self, stays: pl.Series) -> Batch:
+        """Go on with the rows for which ``stays`` is true (bool ``[n]``); null counts as false."""
+        stays = stays.fill_null(False)
+        if stays.all():
             return self
         rows = self.rows  # NumPy would take a range element by element
         rows = np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else np.asarray(rows)
-        return replace(self, frame=self.frame.filter(wanted), rows=rows[wanted.to_numpy()])
+        return replace(self, frame=self.frame.filter(stays), rows=rows[stays.to_numpy()])
 
     def require(
         self,

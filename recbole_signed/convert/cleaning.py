@@ -212,10 +212,10 @@ def peel(
         for condition in conditions:
             turn += 1
             new = [unfit & (left == STAYS) for unfit, left in zip(condition(*columns), turns, strict=True)]
-            if any(each.any() for each in new):
+            if any(gone.any() for gone in new):
                 changed = True
-                for left, each in zip(turns, new, strict=True):
-                    left[each] = turn
+                for left, gone in zip(turns, new, strict=True):
+                    left[gone] = turn
                 stay = ~(new[0][columns[0]] | new[1][columns[1]])
                 columns[:] = [column[stay] for column in columns]
     return turns[0], turns[1], turn

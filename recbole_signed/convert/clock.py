@@ -21,8 +21,8 @@ _ISO = (
     r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9})[0-9]*)?)?)?"
     r"\s*(?:Z|UTC|(?P<side>[+-])(?P<off_hours>[0-9]{2}):?(?P<off_minutes>[0-9]{2})?)?\s*$"
 )
-_WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was expected"
-_NO_TIME = f"no time in column {{column!r}}; {_WANTED}"
+_EXPECTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was expected"
+_NO_TIME = f"no time in column {{column!r}}; {_EXPECTED}"
 
 
 _MONTH_NAMES = (
@@ -64,13 +64,13 @@ class TimeFormat:
             )
         for what, choice in (("year", "Yy"), ("month", "mbB"), ("day", "d")):
             if not any(code in choice for code in codes):
-                wanted = " or ".join(f"%{code}" for code in choice)
-                raise UsageError(f"time_format={self.text!r} has no {what} ({wanted}); write one such as %d/%m/%Y.")
+                allowed = " or ".join(f"%{code}" for code in choice)
+                raise UsageError(f"time_format={self.text!r} has no {what} ({allowed}); write one such as %d/%m/%Y.")
         for alternatives in ("Yy", "mbB", "d", "HI", "M", "S", "f", "p", "z"):
             if sum(code in alternatives for code in codes) > 1:
                 raise UsageError(f"time_format={self.text!r} has %{alternatives[0]} or its like twice; give it once.")
         for code, needed in (("I", "p"), ("p", "I"), ("M", "HI"), ("S", "M"), ("f", "S")):
-            if code in codes and not any(each in codes for each in needed):
+            if code in codes and not any(partner in codes for partner in needed):
                 raise UsageError(f"time_format={self.text!r} has %{code}, which means nothing without %{needed[0]}.")
 
     @property
@@ -159,7 +159,7 @@ class Clock:
             return batch.with_columns(_divide(values.to_physical(), values.dtype.time_unit))
         if values.dtype.is_numeric():
             return self._from_numbers(batch, column, values)
-        raise UsageError(f"{batch.origin}: column {shown!r} holds {values.dtype}; {_WANTED}.")
+        raise UsageError(f"{batch.origin}: column {shown!r} holds {values.dtype}; {_EXPECTED}.")
 
     def _in_notation(self, batch: Batch, column: str, notation: TimeFormat) -> Batch:
         shown, dtype = batch.called(column), batch.frame.schema[column]
@@ -223,7 +223,7 @@ class Clock:
         known = numeric if not self._dates else seconds.is_not_null()
         batch = batch.with_columns(seconds.alias(column)).require(
             known,
-            lambda i: f"time {text[i]!r} in column {shown!r}; {_WANTED}, and one kind in the whole column",
+            lambda i: f"time {text[i]!r} in column {shown!r}; {_EXPECTED}, and one kind in the whole column",
             column,
             remedy=self._remedy,
         )

@@ -281,7 +281,7 @@ def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
         )
     texts = values.cast(pl.String).str.strip_chars().fill_null("")
     if truths:
-        texts = texts.replace({each: spelled[each.lower()] for each in _BOOLEANS if each.lower() in spelled})
+        texts = texts.replace({word: spelled[word.lower()] for word in _BOOLEANS if word.lower() in spelled})
     return texts.replace(dict.fromkeys(MISSING_TOKENS.difference(compared), ""))
 
 

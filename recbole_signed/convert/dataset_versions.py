@@ -115,28 +115,28 @@ def changes(folder: Path, record: Mapping[str, Any], *, thorough: bool) -> list[
     Else files of the same size that are older than it are taken as unchanged; it is dated again if the others are,
     too.
     """
-    found: list[str] = []
+    changed: list[str] = []
     read_any = False
     written = (folder / MANIFEST).stat().st_mtime_ns
-    for file, wanted in record["outputs"].items():
+    for file, stated in record["outputs"].items():
         path = folder / file
         if not is_atomic(file) and not thorough:
             continue
         if not path.is_file():
-            found.append(f"{path} is missing, dataset.json lists it.")
+            changed.append(f"{path} is missing, dataset.json lists it.")
             continue
         stat, size = path.stat(), (record.get("bytes") or {}).get(file)
         if size is not None and size != stat.st_size:
-            found.append(f"{path} has {stat.st_size:,} bytes where dataset.json says {size:,}.")
+            changed.append(f"{path} has {stat.st_size:,} bytes where dataset.json says {size:,}.")
         elif thorough or size is None or stat.st_mtime_ns >= written:
             read_any = True
-            if (got := sha256(path)) != wanted:
-                found.append(f"{path} has the sha256 {got[:_SHORT]}... where dataset.json says {wanted[:_SHORT]}...")
-    found += [f"{folder / file} is not in dataset.json." for file in added(folder, record)]
-    if read_any and not found:
+            if (got := sha256(path)) != stated:
+                changed.append(f"{path} has the sha256 {got[:_SHORT]}... where dataset.json says {stated[:_SHORT]}...")
+    changed += [f"{folder / file} is not in dataset.json." for file in added(folder, record)]
+    if read_any and not changed:
         with contextlib.suppress(OSError):  # a folder that can only be read is read again each time
             os.utime(folder / MANIFEST)
-    return found
+    return changed
 
 
 def added(folder: Path, record: Mapping[str, Any]) -> list[str]:
@@ -150,16 +150,16 @@ def refuse_changed(folder: Path, name: str) -> str | None:
     record = read_manifest(folder)
     if record is None or record.get("name", name) != name:
         return None
-    found = changes(folder, record, thorough=False)
-    if found:
-        raise UsageError(changed_message(name, found))
+    changed = changes(folder, record, thorough=False)
+    if changed:
+        raise UsageError(changed_message(name, changed))
     return version(record)
 
 
-def changed_message(name: str, found: list[str]) -> str:
+def changed_message(name: str, changed: list[str]) -> str:
     """Return the sentence with which a run refuses changed files."""
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
     return (
-        f"the data set '{name}' has changed since it was made: {found[0].removesuffix('.')}{more}; convert it again, "
+        f"the data set '{name}' has changed since it was made: {changed[0].removesuffix('.')}{more}; convert it again, "
         f"or run 'recbole-signed data accept {name}' if the change is intended."
     )

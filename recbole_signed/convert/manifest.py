@@ -58,32 +58,32 @@ def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) 
 
 def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
     """Sentences about what a reader of results on this data should know."""
-    found: list[str] = []
+    sentences: list[str] = []
     if rows["rows"]["dislike"] == 0:
-        found.append(
+        sentences.append(
             "no dislikes: signed models have nothing to learn from beyond the likes"
             + ("; where a sign of 0 means a dislike, give a rule for it" if rows["rows"]["neutral"] else "")
         )
     if rows["contradicting_pairs"]:
-        found.append(f"{counted(rows['contradicting_pairs'], 'pair is', 'pairs are')} both liked and disliked")
+        sentences.append(f"{counted(rows['contradicting_pairs'], 'pair is', 'pairs are')} both liked and disliked")
     for name, part in rows.get("parts", {}).items():
         for earlier, shared in part["pairs_also_in"].items():
             if shared:
                 pairs = counted(shared, f"pair of '{name}' is", f"pairs of '{name}' are")
-                found.append(f"{pairs} also in '{earlier}'")
+                sentences.append(f"{pairs} also in '{earlier}'")
     if unix_time and rows["time"] is not None:
         last, date = rows["time"]["last_raw"], rows["time"]["last"]
         if last < _SUSPICIOUS_BEFORE:
-            found.append(
+            sentences.append(
                 "all times lie before 1977: they may not be unix times; for digits of a date, such as 202401051200, "
                 "give time_format="
             )
         elif last > now() + _CLOCKS_DIFFER:
-            found.append(
+            sentences.append(
                 f"the last time, {date or last}, lies in the future: models of time count ages from it, and a split by "
                 "time tests on it; correct or leave out such rows"
             )
-    return found
+    return sentences
 
 
 class _Counts:
@@ -195,13 +195,13 @@ def accept(folder: Path) -> list[str]:
 def _fields(folder: Path, name: str, interactions: Path) -> dict[str, dict[str, str]]:
     """Columns and types by kind of file, as their first lines name them."""
     files = {"inter": interactions, **{kind: folder / f"{name}.{kind}" for kind in ("user", "item")}}
-    found: dict[str, dict[str, str]] = {}
+    fields: dict[str, dict[str, str]] = {}
     for kind, path in files.items():
         if path.is_file():
             with path.open(encoding="utf-8-sig") as file:
                 columns = (field.rpartition(":") for field in file.readline().rstrip("\n").split("\t"))
-                found[kind] = {column or type_: type_ if column else "" for column, _, type_ in columns}
-    return found
+                fields[kind] = {column or type_: type_ if column else "" for column, _, type_ in columns}
+    return fields
 
 
 def _spooled(path: Path, folder: Path) -> Spool:

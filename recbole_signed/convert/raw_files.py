@@ -109,11 +109,11 @@ def _decoder(encoding: str) -> io.IncrementalNewlineDecoder:
 
 def _refuse_packed(begin: bytes, path: Path) -> None:
     """Refuse what is no text by its first bytes: in many encodings any byte is a character."""
-    found = next((what for place, mark, what in _PACKED if begin.startswith(mark, place)), None)
-    if found is not None and path.suffix.lower() in _SPREADSHEETS:
-        found = "a spreadsheet; save the sheet as CSV"
-    if found is not None:
-        raise UsageError(f"{path.name} is {found}.")
+    kind = next((what for place, mark, what in _PACKED if begin.startswith(mark, place)), None)
+    if kind is not None and path.suffix.lower() in _SPREADSHEETS:
+        kind = "a spreadsheet; save the sheet as CSV"
+    if kind is not None:
+        raise UsageError(f"{path.name} is {kind}.")
 
 
 def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]:
@@ -192,8 +192,8 @@ def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
     if _UNDECODED.search(block) is None:
         return block
 
-    def reason(found: re.Match[bytes]) -> str:
-        byte = ord(found[0].decode("utf-8", "surrogatepass")) & 0xFF
+    def reason(match: re.Match[bytes]) -> str:
+        byte = ord(match[0].decode("utf-8", "surrogatepass")) & 0xFF
         return f"byte {byte:#04x} is not {encoding}; give the file's encoding, for example encoding=latin-1"
 
     return blank_lines(block, _UNDECODED, line, path.name, reason)

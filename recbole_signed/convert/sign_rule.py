@@ -199,7 +199,7 @@ def _parse_condition(key: str, text: object) -> _Condition:
     if text.strip().lower() == _ELSE:
         raise UsageError(f"Only dislikes can be 'else'; write the likes out: {_EXAMPLE}.")
     tokens = list(_TOKEN.finditer(text))
-    if any(not found["quoted"] and set("()") & set(found[0]) for found in tokens):
+    if any(not token["quoted"] and set("()") & set(token[0]) for token in tokens):
         raise UsageError(f"The {key} condition {text!r} has parentheses, which are not supported; {_EXAMPLE}.")
     any_of = [
         tuple(_parse_comparison(key, text, part) for part in _split(alternative, "and"))
@@ -209,7 +209,7 @@ def _parse_condition(key: str, text: object) -> _Condition:
 
 
 def _split(tokens: list[re.Match[str]], word: str) -> list[list[re.Match[str]]]:
-    places = [place for place, found in enumerate(tokens) if (found["word"] or "").lower() == word]
+    places = [place for place, token in enumerate(tokens) if (token["word"] or "").lower() == word]
     begins, ends = [0, *(place + 1 for place in places)], [*places, len(tokens)]
     return [tokens[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
@@ -222,13 +222,13 @@ def _written(name: str) -> str:
     return f"{quote}{name}{quote}"
 
 
-def _unquoted(found: re.Match[str]) -> str:
-    return found[0][1:-1].strip() if found["quoted"] else found[0].strip("'\"")
+def _unquoted(token: re.Match[str]) -> str:
+    return token[0][1:-1].strip() if token["quoted"] else token[0].strip("'\"")
 
 
 def _parse_comparison(key: str, whole: str, part: list[re.Match[str]]) -> _Comparison:
     where = f"in the {key} condition {whole!r}"
-    if [bool(found["op"]) for found in part] != [False, True, False]:
+    if [bool(token["op"]) for token in part] != [False, True, False]:
         got = repr(whole[part[0].start() : part[-1].end()]) if part else "nothing"
         raise UsageError(f"Expected COLUMN OP NUMBER or COLUMN OP WORD {where}, got {got}; {_EXAMPLE}.")
     op, given = part[1][0], part[2][0]

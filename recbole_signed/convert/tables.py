@@ -94,10 +94,10 @@ class _Delimited(RawTable):
                 text = text[:blank] + rest[len(header) - 1 :]
             # with quotes a record may have several lines, else it is one line of the text as it was
             whole = text if self.quote else block
-            found = records_of(text, first_line, byte, self.quote)
+            records = records_of(text, first_line, byte, self.quote)
             frame = None
-            if found is not None and not (header and header in found[0]):
-                dense, lines, separators = found
+            if records is not None and not (header and header in records[0]):
+                dense, lines, separators = records
                 raw = RawText(whole, first_line, lines)
                 if separators == lines.size * (len(self.columns) - 1):
                     frame = self._parse(dense, lines.size, byte)
@@ -134,21 +134,21 @@ class _Delimited(RawTable):
         self, text: bytes, byte: str, first_line: int, header: bytes | None = None
     ) -> Iterator[tuple[int, bytes, str | None]]:
         """Yield the line, the text and the fault of each record; an unclosed quote costs its own line only."""
-        separator, quote = (re.escape((each or "\n").encode()) for each in (byte, self.quote))
+        separator, quote = (re.escape((mark or "\n").encode()) for mark in (byte, self.quote))
         quoted = re.compile(rb"%b[^%b]*(?:%b%b[^%b]*)*%b" % ((quote,) * 6) if self.quote else rb"(?!)")
         field = rb"(?:%b|[^%b%b\n]*)" % (quoted.pattern, quote, separator)
         record = re.compile(rb"%b(?:%b%b)*\n" % (field, separator, field))
-        place, line, wanted = 0, first_line, len(self.columns)
+        place, line, n_columns = 0, first_line, len(self.columns)
         while place < len(text):
-            found = record.match(text, place)
-            end = found.end() if found else text.index(b"\n", place) + 1
+            match = record.match(text, place)
+            end = match.end() if match else text.index(b"\n", place) + 1
             piece, problem = text[place:end], None
             got = quoted.sub(b"", piece).count(byte.encode()) + 1
-            if found is None:
+            if match is None:
                 problem = _STRAY_QUOTE.format(self.quote)
-            elif got != wanted:
+            elif got != n_columns:
                 problem = (
-                    f"{got} column{'s' * (got != 1)} where {wanted} were expected ({', '.join(self.columns)}); "
+                    f"{got} column{'s' * (got != 1)} where {n_columns} were expected ({', '.join(self.columns)}); "
                     "fix the line, or give another separator"
                 )
             elif piece == header:
@@ -244,18 +244,18 @@ def first_lines(path: Path, encoding: str = "utf-8", *, header: bool = False) ->
     raise UsageError(f"{path.name} is empty.")
 
 
-def _guess_separator(first_line: str, suffix: str, wanted: int | None) -> str:
+def _guess_separator(first_line: str, suffix: str, n_columns: int | None) -> str:
     """Take the separator that gives the number of columns that is wanted, else the one that is there most often."""
     if suffix in (".tsv", ".tab"):
         return "\t"
     candidates = ["\t", ",", "::", ";", "|"]
-    if wanted is None:  # a name may hold another separator, as in 'user;item;rating, 1 to 5'
+    if n_columns is None:  # a name may hold another separator, as in 'user;item;rating, 1 to 5'
         plain = re.sub('"[^"]*"', "", first_line)
-        if any(each in plain for each in candidates):
+        if any(candidate in plain for candidate in candidates):
             return max(candidates, key=plain.count)
         return WHITESPACE if len(plain.split()) > 1 else ","
     for separator in [*candidates, WHITESPACE]:
-        if len(first_line.split(None if separator == WHITESPACE else separator)) == wanted:
+        if len(first_line.split(None if separator == WHITESPACE else separator)) == n_columns:
             return separator
     return ","
 
@@ -302,8 +302,8 @@ class JsonLines(RawTable):
         written = {json.dumps(column, ensure_ascii=ascii).encode() for ascii in (True, False)}
         with unrecorded():  # the reader of the rows records what is wrong with them
             for block, _ in blocks(self.path, encoding=self.encoding):
-                if any(each in block for each in written):
-                    lines = (line for line in block.split(b"\n") if any(each in line for each in written))
+                if any(key in block for key in written):
+                    lines = (line for line in block.split(b"\n") if any(key in line for key in written))
                     if any(column in _keys(line) for line in lines):
                         return True
         return False
@@ -328,9 +328,9 @@ class _Written(float):
     text: str
 
     def __new__(cls, text: str) -> _Written:
-        found = super().__new__(cls, text)
-        found.text = text
-        return found
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
 
 def _with_numbers_as_written(block: bytes) -> bytes:
@@ -339,8 +339,8 @@ def _with_numbers_as_written(block: bytes) -> bytes:
         return block
     lines = block.splitlines(keepends=True)
     for place, line in enumerate(lines):
-        if _ROUNDED.search(line) and (found := _object(line, _Written)) is not None:
-            plain = {key: each.text if isinstance(each, _Written) else each for key, each in found.items()}
+        if _ROUNDED.search(line) and (record := _object(line, _Written)) is not None:
+            plain = {key: value.text if isinstance(value, _Written) else value for key, value in record.items()}
             lines[place] = json.dumps(plain).encode() + b"\n"
     return b"".join(lines)
 
@@ -361,7 +361,7 @@ def _without_broken_json(
 ) -> tuple[bytes, np.ndarray]:
     """Refuse or leave out the lines of a text that are not JSON objects, or none that the parser takes."""
     texts = text.splitlines(keepends=True)
-    broken = [index for index, each in enumerate(texts) if _object(each) is None]
+    broken = [index for index, record in enumerate(texts) if _object(record) is None]
     if broken:
         problem = "not a JSON object; every line is one object like {...}"
     else:
@@ -390,10 +390,10 @@ def _keys(text: str | bytes) -> tuple[str, ...]:
 
 def _object(text: str | bytes, number: Callable[[str], Any] | None = None) -> dict[str, Any] | None:
     try:
-        found = json.loads(text, parse_float=number)
+        value = json.loads(text, parse_float=number)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _unparsable(texts: list[bytes], low: int, high: int, columns: list[str]) -> list[int]:

@@ -55,9 +55,9 @@ class TokenCodes:
 
     def tokens(self) -> npt.NDArray[Any]:
         """Return the tokens by their numbers, ``[n_tokens]`` of str."""
-        found = np.empty(len(self), dtype=object)
-        found[:] = self._tokens.to_list()
-        return found
+        texts = np.empty(len(self), dtype=object)
+        texts[:] = self._tokens.to_list()
+        return texts
 
     def series(self) -> pl.Series:
         """Return the tokens by their numbers as a column, without a Python object for each."""

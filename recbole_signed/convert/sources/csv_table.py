@@ -160,7 +160,7 @@ class CsvTable(Converter):
     @cached_property
     def _column_of(self) -> dict[str, str]:
         """The file's column for each of user, item, rating, sign, time that it has one for."""
-        found: dict[str, str] = {}
+        column_of: dict[str, str] = {}
         plain = {_plain(name): name for name in reversed(self._table.columns)}
         for role, usual in _USUAL.items():
             given = getattr(self.options, role)
@@ -168,9 +168,9 @@ class CsvTable(Converter):
             if given == "none" and given not in self._table.columns:
                 continue
             if column is not None and (role != "sign" or self._rule is None):
-                found[role] = column
+                column_of[role] = column
         for role in ("user", "item"):
-            if role not in found:
+            if role not in column_of:
                 names = self._table.columns
                 if hint := self._table.hint():
                     has = f"columns {', '.join(map(repr, names))}" if len(names) > 1 else f"column {names[0]!r} alone"
@@ -181,19 +181,19 @@ class CsvTable(Converter):
                     f"{self._table.path.name} has the columns {', '.join(map(repr, names))}: "
                     f"give {role}= the one of the {role} ids{hint}."
                 )
-        if found["user"] == found["item"]:
-            raise UsageError(f"user= and item= are both {found['user']!r}; give the column of each.")
-        if self._notation is not None and "time" not in found:
+        if column_of["user"] == column_of["item"]:
+            raise UsageError(f"user= and item= are both {column_of['user']!r}; give the column of each.")
+        if self._notation is not None and "time" not in column_of:
             raise UsageError(
                 f"time_format= was given, but {self._table.path.name} has no column of times under a usual name; give "
                 "time= the one."
             )
-        if self._rule is None and "sign" not in found:
+        if self._rule is None and "sign" not in column_of:
             raise UsageError(
                 "What is a like was not said; give a rule such as like='rating >= 4' dislike='rating <= 2', "
                 "or sign= a column of -1, 0, 1."
             )
-        return found
+        return column_of
 
     @cached_property
     def _keep(self) -> dict[str, str | None]:
@@ -305,7 +305,7 @@ def features_of(
 ) -> Features:
     """Return the features in a table whose column of ids has one of the names ``own``."""
     id_column, first = f"{kind}_id", next(iter(own))
-    column = next((each for each in own if each in table.columns), None)
+    column = next((name for name in own if name in table.columns), None)
     if column is None:
         has = f"; it has {', '.join(table.columns)}."
         hint = table.hint(first) or nearest(first, table.columns) or has
@@ -316,11 +316,13 @@ def features_of(
     if table.is_text:
         ids = PlainIds(decimal)
         types = {name: "token_seq" if name in lists else GUESS for name in table.columns if name != column}
-        rows = [_of_text(replace(each, names={id_column: column}), column, id_column, types, decimal) for each in read]
-        return Features([ids.plain(each, id_column) for each in rows], types, blanks=True)
+        rows = [
+            _of_text(replace(batch, names={id_column: column}), column, id_column, types, decimal) for batch in read
+        ]
+        return Features([ids.plain(batch, id_column) for batch in rows], types, blanks=True)
     schema = read[0].frame.schema
     types = {name: _type_of(name, dtype, what) for name, dtype in schema.items() if name != column}
-    return Features([_of_values(each, column, id_column, types) for each in read], types, blanks=True)
+    return Features([_of_values(batch, column, id_column, types) for batch in read], types, blanks=True)
 
 
 def _of_text(batch: Batch, column: str, id_column: str, types: dict[str, str], decimal: str) -> Batch:

@@ -69,23 +69,23 @@ def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None
 
 def as_polars(frame: Any) -> pl.DataFrame:
     """Return a polars, pandas or Arrow table as a polars frame, without a copy where that is possible."""
-    found, root = frame, type(frame).__module__.partition(".")[0]
+    table, root = frame, type(frame).__module__.partition(".")[0]
     try:
         if isinstance(frame, pl.LazyFrame):
-            found = frame.collect()
+            table = frame.collect()
         elif root == "pandas" and hasattr(frame, "columns"):
-            found = _from_pandas(frame)
+            table = _from_pandas(frame)
         elif root == "pyarrow" or (hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pl.DataFrame)):
-            found = pl.from_arrow(frame)
+            table = pl.from_arrow(frame)
     except UsageError:
         raise
     except _UNREADABLE as error:
         raise UsageError(f"the {root} table can't be read ({str(error).splitlines()[0]}).") from error
-    if not isinstance(found, pl.DataFrame):
+    if not isinstance(table, pl.DataFrame):
         raise UsageError(f"a table was expected, a polars, pandas or Arrow one, not {type(frame).__name__}.")
-    if not found.width:
+    if not table.width:
         raise UsageError("the table has no columns; give one with a column of ids.")
-    return found
+    return table
 
 
 def _index_of(table: Any) -> tuple[str, ...]:

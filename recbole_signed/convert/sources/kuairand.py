@@ -108,12 +108,12 @@ class KuaiRand(Converter):
             return [self.input]
         logs = find_files(self.input, _LOGS[self.options.log], below="data")
         if not logs:
-            wanted = " or ".join(_LOGS[self.options.log])
+            expected = " or ".join(_LOGS[self.options.log])
             raise UsageError(
-                f"{self.input} holds no {wanted} (or .gz, .xz, .zst of it); give the folder of KuaiRand's logs, "
+                f"{self.input} holds no {expected} (or .gz, .xz, .zst of it); give the folder of KuaiRand's logs, "
                 "or log=all for those of another policy."
             )
-        versions = {found[1] for log in logs if (found := _VERSION.search(plain_name(log)))}
+        versions = {match[1] for log in logs if (match := _VERSION.search(plain_name(log)))}
         if len(versions) > 1:  # ids are numbered again in each version
             raise UsageError(
                 f"{self.input} holds logs of several versions ({', '.join(sorted(versions))}), whose ids mean "
@@ -123,9 +123,9 @@ class KuaiRand(Converter):
 
     def default_name(self) -> str:
         """As the folder, or ``kuairand-pure`` and the like for ``data`` and for a file."""
-        found = _VERSION.search(plain_name(self._logs[0]))
-        if found and (self.input.is_file() or self.input.resolve().name == "data"):
-            return f"kuairand-{found[1]}"
+        match = _VERSION.search(plain_name(self._logs[0]))
+        if match and (self.input.is_file() or self.input.resolve().name == "data"):
+            return f"kuairand-{match[1]}"
         return super().default_name()
 
     def inputs(self) -> list[Path]:
@@ -228,8 +228,8 @@ def _history_batches(path: Path, before: float) -> Iterator[Batch]:
             dtype = batch.frame.schema[column]
             inner = getattr(dtype, "inner", None) if column != "user_id" else dtype
             if inner is None or not inner.is_integer():
-                wanted = "integers" if column == "user_id" else "lists of integers"
-                raise UsageError(f"{path.name}: column {column!r} holds {dtype}, {wanted} were expected.")
+                expected = "integers" if column == "user_id" else "lists of integers"
+                raise UsageError(f"{path.name}: column {column!r} holds {dtype}, {expected} were expected.")
             batch = require_value(batch, column)
         seen = pl.DataFrame({"row": batch.rows, "user_id": batch.frame["user_id"], "item_id": batch.frame["watch_seq"]})
         seen = seen.with_columns(steps=pl.int_ranges(pl.col("item_id").list.len(), 0, step=-1))

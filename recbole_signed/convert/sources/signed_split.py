@@ -64,12 +64,12 @@ class SignedSplit(Converter):
     def _labels(self) -> np.ndarray:
         """The distinct labels of all parts, ascending."""
         with unrecorded():
-            found = [
+            labels = [
                 number(batch, "label", purpose="the label").frame["label"].unique()
                 for path in self._parts.values()
                 for batch in _table(path).batches(["label"])
             ]
-        return pl.concat(found).unique().sort().to_numpy()
+        return pl.concat(labels).unique().sort().to_numpy()
 
     @cached_property
     def rule(self) -> SignRule:
@@ -106,19 +106,19 @@ class SignedSplit(Converter):
 
     def _dealt(self, seed: int) -> Iterator[Part]:
         """Deal the rows of all parts at random: of each sign, every part has as many as before, or valid as test."""
-        frames = {part: pl.concat([each.frame for each in self._batches(path)]) for part, path in self._parts.items()}
+        frames = {part: pl.concat([batch.frame for batch in self._batches(path)]) for part, path in self._parts.items()}
         pool = pl.concat(frames.values())
         sign = pool["sign"].to_numpy()
         owner = np.repeat(np.arange(len(PARTS)), [frame.height for frame in frames.values()])
         dealt = owner.copy()
         rng = np.random.default_rng(seed)
-        for each in np.unique(sign):
-            mine = np.flatnonzero(sign == each)
+        for value in np.unique(sign):
+            mine = np.flatnonzero(sign == value)
             train, valid, test = np.bincount(owner[mine], minlength=len(PARTS))
             if self.options.even:
                 if train + valid <= test:
                     raise UsageError(
-                        f"{self.input}: even=true leaves no row of sign {each} for the training part: {test} of "
+                        f"{self.input}: even=true leaves no row of sign {value} for the training part: {test} of "
                         f"{len(mine)} are in the test part; leave even out."
                     )
                 train, valid = train + valid - test, test

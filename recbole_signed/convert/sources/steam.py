@@ -20,7 +20,7 @@ from recbole_signed.convert.sign_rule import SignRule
 
 _FORMAT = "Posted %B %d, %Y."
 _TYPES: dict[str, Any] = {"user_id": (str, int), "item_id": (str, int), "recommend": bool, "posted": str}
-_WANTED = "reviews have user_id, item_id, recommend (True or False) and posted (text)"
+_EXPECTED = "reviews have user_id, item_id, recommend (True or False) and posted (text)"
 _SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
     "item_id": pl.String,
@@ -81,9 +81,9 @@ def _reviews(path: Path) -> Iterator[Batch]:
         # lines end in \n alone: splitlines would also cut at separators inside a review's text
         for line, text in enumerate(block.decode().split("\n"), first_line):
             if text.strip():
-                found = _of_user(text)
-                rows.extend(found)
-                lines.extend([line] * len(found))
+                reviews = _of_user(text)
+                rows.extend(reviews)
+                lines.extend([line] * len(reviews))
         frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
         problem = frame["problem"]
         batch = Batch(frame, path.name, np.array(lines, dtype=np.int64), "line", RawText(block, first_line))
@@ -101,19 +101,19 @@ def _of_user(text: str) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for review in user["reviews"]:
         record = {**review, "user_id": user.get("user_id")} if isinstance(review, dict) else {}
-        wrong = next((key for key, wanted in _TYPES.items() if not _fits(record.get(key), wanted)), None)
+        wrong = next((key for key, type_ in _TYPES.items() if not _fits(record.get(key), type_)), None)
         if wrong is None:
             user_id, item_id, recommend, posted = (record[key] for key in _TYPES)
             rows.append((str(user_id), str(item_id), recommend, posted.strip(), None))
         else:
             got = repr(record.get(wrong)) if record else repr(review)
-            rows.append(_bad(f"{wrong!r} of a review is {got}; {_WANTED}"))
+            rows.append(_bad(f"{wrong!r} of a review is {got}; {_EXPECTED}"))
     return rows
 
 
-def _fits(value: Any, wanted: Any) -> bool:
+def _fits(value: Any, type_: Any) -> bool:
     """Whether a value is of a type, and no text that UTF-8 can't hold: an escape may spell half of a UTF-16 pair."""
-    return isinstance(value, wanted) and _SURROGATE.search(str(value)) is None
+    return isinstance(value, type_) and _SURROGATE.search(str(value)) is None
 
 
 def _bad(problem: str) -> tuple[Any, ...]:

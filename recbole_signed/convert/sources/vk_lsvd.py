@@ -70,16 +70,16 @@ class VkLsvd(Converter):
         if self.options.subsample is not None and not base.is_dir():
             raise UsageError(f"There is no folder {base}{ending(base.name, names_beside(base))}")
         base = base if base.is_dir() else self.input
-        folders = [base / each for each in _FOLDERS if (base / each).is_dir()] or [base]
+        folders = [base / name for name in _FOLDERS if (base / name).is_dir()] or [base]
         files = [path for folder in folders for path in find_files(folder, ["week_*.parquet"])]
         weeks: dict[int, Path] = {}
         for path in files:
-            found = _NAME.fullmatch(path.name)
-            if found is None:
+            match = _NAME.fullmatch(path.name)
+            if match is None:
                 raise UsageError(f"{path} has no number of a week; a name like week_07.parquet was expected.")
-            if int(found[1]) in weeks:
-                raise UsageError(f"{weeks[int(found[1])]} and {path} are the same week; keep one of them.")
-            weeks[int(found[1])] = path
+            if int(match[1]) in weeks:
+                raise UsageError(f"{weeks[int(match[1])]} and {path} are the same week; keep one of them.")
+            weeks[int(match[1])] = path
         first, last = self.options.first_week, self.options.last_week
         chosen = {week: weeks[week] for week in sorted(weeks) if first <= week <= last}
         needed = 3 if self.options.split == "weeks" else 1
@@ -142,8 +142,8 @@ class VkLsvd(Converter):
         path = self._metadata.get(kind)
         if path is None:
             return None
-        tokens = [pl.col(each).cast(pl.String) for each in types]
-        return Features((each.with_columns(*tokens) for each in open_table(path).batches(columns)), types)
+        tokens = [pl.col(column).cast(pl.String) for column in types]
+        return Features((batch.with_columns(*tokens) for batch in open_table(path).batches(columns)), types)
 
 
 def _checked(batch: Batch) -> Batch:
@@ -152,6 +152,6 @@ def _checked(batch: Batch) -> Batch:
         dtype = batch.frame.schema[column]
         if dtype != pl.Boolean and not dtype.is_integer():
             raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, true and false were expected.")
-    batch = batch.with_columns(*(pl.col(each).cast(pl.Boolean).fill_null(False) for each in _REACTIONS))
+    batch = batch.with_columns(*(pl.col(column).cast(pl.Boolean).fill_null(False) for column in _REACTIONS))
     batch = number(batch, "timespent", purpose="the sign")
     return require_value(batch, "user_id", "item_id")

@@ -117,7 +117,7 @@ class KuaiRec(_Watched):
             return None
         batches = open_table(path, separator=",").batches(["video_id", "feat"])
         tag = pl.col("feat").str.strip_chars(" []").str.replace_all(r"[,\s]+", " ").alias("tag")
-        rows = (filled(each.select(pl.col("video_id").alias("item_id"), tag), "tag") for each in batches)
+        rows = (filled(batch.select(pl.col("video_id").alias("item_id"), tag), "tag") for batch in batches)
         return Features(rows, {"tag": "token_seq"})
 
 

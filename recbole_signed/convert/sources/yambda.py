@@ -69,20 +69,20 @@ class Yambda(Converter):
         if self.input.is_file():
             return {"multi_event": self.input}
         events = [*_EXPLICIT, "listen"]
-        found = {event: find_files(self.input, [f"{event}s.parquet"]) for event in events}
+        files = {event: find_files(self.input, [f"{event}s.parquet"]) for event in events}
         multi = find_files(self.input, ["multi_event.parquet"])
-        if found["like"] and found["dislike"]:
-            if self.options.listens == "like" and not found["listen"]:
+        if files["like"] and files["dislike"]:
+            if self.options.listens == "like" and not files["listen"]:
                 raise UsageError(
                     f"{self.input} holds no listens.parquet, which listens=like reads; add that file, or give another "
                     "listens=."
                 )
-            ends = next((event for event in _ENDS if not found[event]), None)
+            ends = next((event for event in _ENDS if not files[event]), None)
             if ends is not None:
                 raise UsageError(
                     f"{self.input} holds no {ends}s.parquet, without which what users took back would count; add it."
                 )
-            return {event: paths[0] for event, paths in found.items() if paths}
+            return {event: paths[0] for event, paths in files.items() if paths}
         if multi:
             return {"multi_event": multi[0]}
         raise UsageError(
@@ -110,10 +110,10 @@ class Yambda(Converter):
     @cached_property
     def _known(self) -> pl.Series:
         """The users of the training part."""
-        wanted = {*_EXPLICIT, "listen"} if self.options.listens != "none" else set(_EXPLICIT)
+        events = {*_EXPLICIT, "listen"} if self.options.listens != "none" else set(_EXPLICIT)
         with unrecorded():
-            early = (_within(batch, WINDOWS["train"]).frame["uid"].unique() for batch in self._events([*_KEYS], wanted))
-            return pl.concat([pl.Series("uid", [], pl.Int64), *(each.cast(pl.Int64) for each in early)]).unique()
+            early = (_within(batch, WINDOWS["train"]).frame["uid"].unique() for batch in self._events([*_KEYS], events))
+            return pl.concat([pl.Series("uid", [], pl.Int64), *(users.cast(pl.Int64) for users in early)]).unique()
 
     def _in_part(self, batch: Batch, window: Window | None) -> Batch:
         if window is None:
@@ -147,18 +147,18 @@ class Yambda(Converter):
             liked = pl.col("played_ratio_pct") >= (self.options.listen_pct if self.options.listens == "like" else 1e9)
             yield _interactions(batch, liked.cast(pl.Int8))
 
-    def _events(self, columns: list[str], wanted: set[str], recorded: bool = True) -> Iterator[Batch]:
+    def _events(self, columns: list[str], events: set[str], recorded: bool = True) -> Iterator[Batch]:
         """Rows of these event types with a column ``event``, checked; whether bad ones are recorded."""
         for event, path in self._files.items():
             if event == "multi_event":
                 for batch in open_table(path).batches([*columns, "event_type"]):
                     batch = token(batch, "event_type")
-                    if wanted != {"listen"}:  # the same rows are read once more for the listens
+                    if events != {"listen"}:  # the same rows are read once more for the listens
                         batch = _of_known_type(batch)
                     types = batch.frame["event_type"]
-                    batch = batch.with_columns(types.alias("event")).keep(types.is_in(sorted(wanted)))
+                    batch = batch.with_columns(types.alias("event")).keep(types.is_in(sorted(events)))
                     yield _checked(batch, recorded)
-            elif event in wanted:
+            elif event in events:
                 for batch in open_table(path).batches(columns):
                     yield _checked(batch.with_columns(pl.lit(event).alias("event")), recorded)
 
@@ -175,8 +175,8 @@ def _of_known_type(batch: Batch) -> Batch:
     return batch.require(batch.frame["event_type"].is_in(types), problem, "event_type")
 
 
-def _recording(wanted: bool) -> contextlib.AbstractContextManager[object]:
-    return contextlib.nullcontext() if wanted else unrecorded()
+def _recording(recorded: bool) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext() if recorded else unrecorded()
 
 
 def _checked(batch: Batch, recorded: bool) -> Batch:
