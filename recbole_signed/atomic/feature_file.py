@@ -41,10 +41,10 @@ class FeatureTable:
 
     def rows_of(self, ids: Sequence[str] | np.ndarray | pl.Series) -> np.ndarray:
         """Return the row of each id, int64 ``[n_ids]``; -1 where there is none."""
-        wanted = pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)})
+        asked = pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)})
         rows = pl.DataFrame({"id": self.ids}).with_row_index("row")
-        found = wanted.join(rows, on="id", how="left", maintain_order="left")["row"]
-        return found.cast(pl.Int64).fill_null(-1).to_numpy()
+        numbers = asked.join(rows, on="id", how="left", maintain_order="left")["row"]
+        return numbers.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def wanted_columns(features: Any, side: str) -> list[str] | str | None:
@@ -63,15 +63,15 @@ def wanted_columns(features: Any, side: str) -> list[str] | str | None:
     if columns is None or columns == _ALL:
         return columns
     named = [columns] if isinstance(columns, str) else columns
-    if not isinstance(named, (list, tuple)) or not named or not all(isinstance(each, str) for each in named):
+    if not isinstance(named, (list, tuple)) or not named or not all(isinstance(name, str) for name in named):
         raise UsageError(f"{shown}, but features.{side} is {columns!r}.")
     return list(named)
 
 
 def read_features(config: ConfigLike, side: str) -> FeatureTable | None:
     """Read the features of ``item`` or ``user`` that the configuration asks for; None where it asks for none."""
-    wanted = wanted_columns(config["features"], side)
-    return None if wanted is None else read_side(config, side, wanted)
+    columns = wanted_columns(config["features"], side)
+    return None if columns is None else read_side(config, side, columns)
 
 
 def feature_path(config: ConfigLike, side: str) -> Path:
@@ -79,24 +79,24 @@ def feature_path(config: ConfigLike, side: str) -> Path:
     return Path(config["data_path"]) / f"{config['dataset']}.{side}"
 
 
-def read_side(config: ConfigLike, side: str, wanted: Sequence[str] | str) -> FeatureTable:
-    """Read the columns ``wanted`` (or ``all``) of the file of features of ``item`` or ``user``."""
+def read_side(config: ConfigLike, side: str, columns: Sequence[str] | str) -> FeatureTable:
+    """Read ``columns`` (or ``all``) of the file of features of ``item`` or ``user``."""
     separator, encoding = config["field_separator"] or "\t", config["encoding"] or "utf-8"
     id_column = config[SIDES[side]] or f"{side}_id"
     path = feature_path(config, side)
     if not path.is_file():
         raise UsageError(f"features of {side}s are asked for, but {path} does not exist; ask for none, or write it.")
-    return read_feature_file(path, id_column, wanted, separator, encoding)
+    return read_feature_file(path, id_column, columns, separator, encoding)
 
 
 def read_feature_file(
-    path: Path, id_column: str, wanted: Sequence[str] | str = _ALL, separator: str = "\t", encoding: str = "utf-8"
+    path: Path, id_column: str, columns: Sequence[str] | str = _ALL, separator: str = "\t", encoding: str = "utf-8"
 ) -> FeatureTable:
     """Read columns of a ``.user`` or ``.item`` file: ``all``, or ``name`` or ``name:kind`` of each (:data:`KINDS`)."""
     types = columns_of(path, separator, encoding)
     if id_column not in types:
         raise UsageError(f"{path} has no column '{id_column}'{nearest(id_column, types) or '; it names the ids.'}")
-    kinds = _kinds(path, {name: kind for name, kind in types.items() if name != id_column}, wanted)
+    kinds = _kinds(path, {name: kind for name, kind in types.items() if name != id_column}, columns)
     try:
         text = path.read_bytes().decode(encoding)
         if '"' in text:
@@ -137,7 +137,7 @@ def table_of(frame: pl.DataFrame, id_column: str, kinds: Mapping[str, str], orig
     if repeated.height:
         name = repeated[id_column][0]
         own = repeated.filter(pl.col(id_column) == name)
-        column = next(each for each in kinds if own[each].n_unique() > 1)
+        column = next(feature for feature in kinds if own[feature].n_unique() > 1)
         first, second = own[column].unique(maintain_order=True).to_list()[:2]
         raise UsageError(
             f"{origin}: the {id_column} '{name}' has rows with {first!r} and with {second!r} in the column '{column}'; "
@@ -147,8 +147,8 @@ def table_of(frame: pl.DataFrame, id_column: str, kinds: Mapping[str, str], orig
     return FeatureTable(frame[id_column], columns, kinds, origin)
 
 
-def _kinds(path: Path, types: Mapping[str, str], wanted: Sequence[str] | str) -> dict[str, str]:
-    given = [each.partition(":") for each in (list(types) if wanted == _ALL else wanted)]
+def _kinds(path: Path, types: Mapping[str, str], columns: Sequence[str] | str) -> dict[str, str]:
+    given = [column.partition(":") for column in (list(types) if columns == _ALL else columns)]
     kinds: dict[str, str] = {}
     for name, _, kind in given:
         if name not in types:

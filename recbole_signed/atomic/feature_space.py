@@ -52,8 +52,8 @@ class FeatureSpace:
             if kind == "vector":
                 vectors[name] = _shape(values, name, table.origin)
             if kind in ("token", "tokens", *LEVELS):
-                found = _tokens(values, kind, edges.get(name, ()), name, table.origin)
-                number = found.unique().group_by("token").len().filter(pl.col("len") >= LEAST)
+                occurrences = _tokens(values, kind, edges.get(name, ()), name, table.origin)
+                number = occurrences.unique().group_by("token").len().filter(pl.col("len") >= LEAST)
                 counts += [(-count, name, token) for token, count in number.iter_rows()]
         tokens: dict[str, list[str]] = {name: [] for name in table.kinds}
         for _, name, token in sorted(counts)[:MAX_TOKENS]:
@@ -63,17 +63,17 @@ class FeatureSpace:
     @property
     def names(self) -> list[tuple[str, str]]:
         """Column and value of each feature, ``[n_features]``; text by the number of its bucket."""
-        found = [(BIAS, BIAS)]
+        names = [(BIAS, BIAS)]
         for name, kind in self.kinds.items():
             if kind == "text":
-                found += [(name, str(bucket)) for bucket in range(TEXT_BUCKETS)]
+                names += [(name, str(bucket)) for bucket in range(TEXT_BUCKETS)]
             elif kind == "vector":
-                found += [(name, str(place)) for place in range(self.vectors[name][0])]
+                names += [(name, str(place)) for place in range(self.vectors[name][0])]
             elif kind in LEVELS:
-                found += [(name, self._bin(name, token)) for token in self.tokens[name]]
+                names += [(name, self._bin(name, token)) for token in self.tokens[name]]
             else:
-                found += [(name, token) for token in self.tokens[name]]
-        return found
+                names += [(name, token) for token in self.tokens[name]]
+        return names
 
     def _bin(self, name: str, token: str) -> str:
         if token.startswith(_WORD):
@@ -109,8 +109,8 @@ class FeatureSpace:
             elif kind == "text":
                 parts.append(_text(values))
             else:
-                found = _tokens(values, kind, self.edges.get(name, ()), name, table.origin)
-                parts.append(_indicators(found, self.tokens[name], len(has)))
+                occurrences = _tokens(values, kind, self.edges.get(name, ()), name, table.origin)
+                parts.append(_indicators(occurrences, self.tokens[name], len(has)))
         own = sp.hstack(parts, format="csr", dtype=np.float32)
         lengths = np.zeros(len(rows), dtype=np.int64)
         lengths[has] = np.diff(own.indptr)
@@ -165,9 +165,9 @@ def _coarser(edges: Sequence[float], kind: str, level: int) -> Sequence[float]:
     return edges[step - 1 :: step]
 
 
-def _indicators(found: pl.DataFrame, tokens: Sequence[str], n_rows: int) -> sp.csr_matrix:
+def _indicators(occurrences: pl.DataFrame, tokens: Sequence[str], n_rows: int) -> sp.csr_matrix:
     known = pl.DataFrame({"token": tokens}, schema={"token": pl.String}).with_row_index("place")
-    pairs = found.unique().join(known, on="token")
+    pairs = occurrences.unique().join(known, on="token")
     entries = np.ones(pairs.height, dtype=np.float32), (pairs["row"].to_numpy(), pairs["place"].to_numpy())
     return sp.csr_matrix(entries, shape=(n_rows, len(tokens)))
 
@@ -198,15 +198,15 @@ def _shape(values: pl.Series, name: str, origin: str) -> tuple[int, float]:
 
 def _vectors(values: pl.Series, length: int, name: str, origin: str) -> npt.NDArray[np.float64]:
     """Return vectors ``[n, length]``; zeros where there is none."""
-    found = np.zeros((len(values), length))
+    vectors = np.zeros((len(values), length))
     split = pl.DataFrame({"row": np.arange(len(values)), "value": values.str.split(" ")}).drop_nulls().explode("value")
     split = split.filter(pl.col("value") != "")
     rows, counts = np.unique(split["row"].to_numpy(), return_counts=True)
     if (counts != length).any():
         wrong = int(counts[counts != length][0])
         raise UsageError(f"{origin}: a vector of '{name}' has {wrong} numbers, but others have {length}.")
-    found[rows] = _numbers(split["value"], name, origin).reshape(len(rows), length)
-    return found
+    vectors[rows] = _numbers(split["value"], name, origin).reshape(len(rows), length)
+    return vectors
 
 
 def _text(values: pl.Series) -> sp.csr_matrix:
@@ -217,7 +217,7 @@ def _text(values: pl.Series) -> sp.csr_matrix:
     pairs = words.with_columns((pl.col("gram") + " " + after).alias("gram")).drop_nulls()
     grams = pl.concat([words, pairs])
     distinct = grams["gram"].unique()
-    buckets = [zlib.crc32(each.encode()) % TEXT_BUCKETS for each in distinct.to_list()]  # the same on every machine
+    buckets = [zlib.crc32(gram.encode()) % TEXT_BUCKETS for gram in distinct.to_list()]  # the same on every machine
     placed = grams.join(pl.DataFrame({"gram": distinct, "bucket": buckets}), on="gram")
     placed = placed.group_by("row", "bucket").len().sort("row", "bucket")
     entries = np.ones(placed.height, dtype=np.float32), (placed["row"].to_numpy(), placed["bucket"].to_numpy())

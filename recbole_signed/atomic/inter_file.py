@@ -90,17 +90,17 @@ def _by_polars(
     for name, position in positions.items():
         number: pl.DataType = pl.Int64() if name in integers else pl.Float64()
         kinds[position] = pl.String() if name in vocabularies else number
-    found: dict[str, npt.NDArray[Any]] = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
     size, read = Path(path).stat().st_size, 0
     with report_progress(f"reading {Path(path).name}", shown=progress) as say:
         for frame, n_bytes in parsed_blocks(Path(path), separator, encoding, n_columns, kinds):
             for name, position in positions.items():
                 column = frame[str(position)]
                 values = vocabularies[name].codes(column) if name in vocabularies else column.to_numpy()
-                found[name] = _extended(found[name], values) if name in found else np.array(values)
+                columns[name] = _extended(columns[name], values) if name in columns else np.array(values)
             read += n_bytes
             say(f"{read / size:.0%}")
-    return found
+    return columns
 
 
 def _extended(column: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -192,14 +192,14 @@ def parsed_blocks(
     separator: str,
     encoding: str,
     n_columns: int,
-    wanted: Mapping[int, pl.DataType],
+    kinds: Mapping[int, pl.DataType],
     size: int | None = None,
 ) -> Iterator[tuple[pl.DataFrame, int]]:
     """Yield the wanted columns of each block of about ``size`` bytes, by position, and the bytes that it took."""
     if len(separator.encode()) != 1:
         raise NotPlainError
     size = size or min(max(path.stat().st_size // 24, 1 << 20), BLOCK_BYTES)
-    types = {str(position): wanted.get(position, pl.String()) for position in range(n_columns)}
+    types = {str(position): kinds.get(position, pl.String()) for position in range(n_columns)}
     quoted = re.compile(rb'(?:^|(?<=[%b\n]))"[^"\n]*(?:""[^"\n]*)*"(?=[%b\n])' % ((re.escape(separator.encode()),) * 2))
     first = True
     for block, _ in blocks(path, encoding=encoding, size=size):
@@ -213,7 +213,7 @@ def parsed_blocks(
         quote = '"' if b'"' in rows else None
         if quote and b'"' in quoted.sub(b"", rows):
             raise NotPlainError
-        frame = _parse(rows, separator, quote, types, sorted(wanted))
+        frame = _parse(rows, separator, quote, types, sorted(kinds))
         if not rows.isascii():
             frame = frame.with_columns(normal_text(column) for column in frame if column.dtype == pl.String)
         # spellings of nan, and numbers that are too large, which polars takes and pandas refuses
@@ -224,7 +224,7 @@ def parsed_blocks(
 
 
 def _parse(
-    rows: bytes, separator: str, quote: str | None, types: dict[str, pl.DataType], wanted: list[int]
+    rows: bytes, separator: str, quote: str | None, types: dict[str, pl.DataType], positions: list[int]
 ) -> pl.DataFrame:
     """Parse, with float64 for an integer column that holds anything else; ``types`` remembers that."""
     while True:
@@ -236,7 +236,7 @@ def _parse(
                 separator=separator,
                 quote_char=quote,
                 schema=types,
-                columns=wanted,
+                columns=positions,
                 null_values=list(MISSING),
             )
             if not any(frame[name].null_count() for name in integers):
@@ -288,12 +288,12 @@ def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows
     files = _files(folder, name, settings["benchmark_filename"]) if folder == path else {None: existing_file(path)}
     vocabularies: dict[str, TokenCodes] = {}
     columns = [_read(file, settings, beside, vocabularies) for file in files.values()]
-    timed = [each for each in columns if "time" in each]
+    timed = [table for table in columns if "time" in table]
     if timed and len(timed) < len(columns):
         raise UsageError(f"only some of {', '.join(file.name for file in files.values())} have a time; give all one.")
-    ends = np.cumsum([0, *(len(each["sign"]) for each in columns)]).tolist()
+    ends = np.cumsum([0, *(len(table["sign"]) for table in columns)]).tolist()
     spans = zip(files, ends, ends[1:], strict=False)
-    users, items, signs, *times = (_joined([each.pop(key) for each in columns]) for key in list(columns[0]))
+    users, items, signs, *times = (_joined([table.pop(key) for table in columns]) for key in list(columns[0]))
     tokens = tuple(vocabularies[field].series() for field in _ids(settings))
     return RawRows(
         users,
@@ -352,20 +352,20 @@ def _read(path: Path, settings: Settings, beside: Path, vocabularies: dict[str, 
         )
     sign.refuse_truth_values(path, separator, encoding)
     time = settings["TIME_FIELD"] or "timestamp"
-    wanted = {*ids, *sign.columns, *([time] if types.get(time) == "float" else [])}
+    fields = {*ids, *sign.columns, *([time] if types.get(time) == "float" else [])}
     columns, _ = read_columns(
         path,
         separator=separator,
         encoding=encoding,
         exact_integers=time,
-        wanted=wanted.__contains__,
+        wanted=fields.__contains__,
         vocabularies=vocabularies,
     )
     assert columns is not None, "sequences are not asked for"
     for field in ids:
         refuse_blank(path, field, columns[field] < 0)
-    found = {"user": columns[ids[0]], "item": columns[ids[1]], "sign": sign.read(columns, str(path))}
-    if time in wanted:
+    table = {"user": columns[ids[0]], "item": columns[ids[1]], "sign": sign.read(columns, str(path))}
+    if time in fields:
         refuse_blank(path, time, ~np.isfinite(columns[time]))
-        found["time"] = columns[time]
-    return found
+        table["time"] = columns[time]
+    return table

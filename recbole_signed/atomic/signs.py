@@ -90,7 +90,7 @@ class Sign:
             return None
         field = given or "sign"
         if field not in columns:
-            near = [] if given else [each for each in columns if each.strip().lower() == field]
+            near = [] if given else [column for column in columns if column.strip().lower() == field]
             if near:
                 raise UsageError(
                     f"'{name}' has a column '{near[0]}', and the sign is looked for under '{field}'; rename it, or set "
