@@ -89,7 +89,7 @@ def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
     *turns, _ = peel([users.codes, items.codes], (users.n, items.n), [lambda u, i: (users.unfit(u), items.unfit(i))])
     gone = [turn < STAYS for turn in turns]
     stays = ~(gone[0][users.codes] | gone[1][items.codes])
-    return stays, [side.features_stay(side.codes[stays], each) for side, each in zip((users, items), gone, strict=True)]
+    return stays, [side.features_stay(side.codes[stays], mask) for side, mask in zip((users, items), gone, strict=True)]
 
 
 class ColumnarDataset(Dataset):
@@ -202,7 +202,7 @@ class ColumnarDataset(Dataset):
             for feat, field, _ in remap_list:
                 if isinstance(feat[field].dtype, pd.CategoricalDtype):
                     feat[field] = feat[field].astype(object)
-            super()._remap([each for each in remap_list if len(each[0])])  # it makes a row in a table that has none
+            super()._remap([entry for entry in remap_list if len(entry[0])])  # it makes a row in a table that has none
         elif remap_list:
             columns, tokens = renumber([feat[field] for feat, field, _ in remap_list])
             token_id = {token: number for number, token in enumerate(tokens.tolist())}

@@ -95,17 +95,17 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
         return batch, _tensors(self._history.select(users)), like_u, like_i
 
 
-def drawn_users(users: npt.NDArray[np.int64], wanted: Any, dataset: Any) -> npt.NDArray[np.int64]:
-    """Return ``wanted`` of the users, rising; all of them where that is None or more than there are."""
-    if wanted is None:
+def drawn_users(users: npt.NDArray[np.int64], number: Any, dataset: Any) -> npt.NDArray[np.int64]:
+    """Return ``number`` of the users, rising; all of them where that is None or more than there are."""
+    if number is None:
         return users
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
-        raise UsageError(f"eval_users is {wanted!r}; it must be a whole number of users, 1 or more.")
-    if wanted >= len(users):
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise UsageError(f"eval_users is {number!r}; it must be a whole number of users, 1 or more.")
+    if number >= len(users):
         return users
     names = dataset.field2id_token[dataset.uid_field][users]
     keys = [hashlib.blake2b(str(name).encode(), digest_size=8, key=b"eval_users").digest() for name in names]
-    return users[np.sort(np.argsort(np.array(keys), kind="stable")[:wanted])]
+    return users[np.sort(np.argsort(np.array(keys), kind="stable")[:number])]
 
 
 def _item_keys(dataset: Any) -> torch.Tensor:
@@ -169,7 +169,7 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
         """Return the batch, the (row, item) pairs that must not be recommended, and row and item of held-out likes."""
         rows, _, like_u, like_i = super().collate_fn(self.rows[np.asarray(index)])
         users = rows[self.uid_field]
-        dislike_u, dislike_i = (torch.from_numpy(each) for each in self._dislikes.select(users.numpy()))
+        dislike_u, dislike_i = (torch.from_numpy(array) for array in self._dislikes.select(users.numpy()))
         batch = SignedEvalBatch(rows.interaction, dislike_u, dislike_i, torch.ones_like(like_u), self._item_keys)
         return batch, self.hidden(users, like_i), like_u, like_i
 
@@ -224,10 +224,10 @@ class SignedTrainDataLoader(AbstractDataLoader):
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:
         self.logger = getLogger()
         self.epoch = -1
-        wanted, known = config.model_class.batches, {"edges": ("inter_feat", "neg_feat"), "likes": ("inter_feat",)}
-        if wanted not in known:
-            raise UsageError(f"{config['model']}.batches is {wanted!r}; it must be one of {', '.join(known)}, or None.")
-        names = known[wanted]
+        kind, known = config.model_class.batches, {"edges": ("inter_feat", "neg_feat"), "likes": ("inter_feat",)}
+        if kind not in known:
+            raise UsageError(f"{config['model']}.batches is {kind!r}; it must be one of {', '.join(known)}, or None.")
+        names = known[kind]
         tables = [getattr(dataset, name) for name in names]
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.neg_item_field = config["NEG_PREFIX"] + self.iid_field

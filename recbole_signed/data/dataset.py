@@ -37,7 +37,7 @@ class _Rows:
     number: IntArray | None = None  # of the like in the order of users and time, where rows are of sequences
 
     def take(self, rows: IntArray | npt.NDArray[np.bool_]) -> _Rows:
-        time, number = (None if each is None else each[rows] for each in (self.time, self.number))
+        time, number = (None if column is None else column[rows] for column in (self.time, self.number))
         return _Rows(time, self.part[rows], number)
 
 
@@ -165,8 +165,8 @@ class SignedDataset(ColumnarDataset):
 
         self._row_keys: dict[str, _Rows] = {}
         rows = _Rows(time, part)
-        for name, wanted in SIGNS.items():
-            chosen = np.flatnonzero(sign == wanted)
+        for name, value in SIGNS.items():
+            chosen = np.flatnonzero(sign == value)
             setattr(self, name, frame.iloc[chosen].reset_index(drop=True))
             self._row_keys[name] = rows.take(chosen)
         self.sign_report = SignReport(
@@ -292,10 +292,10 @@ class SignedDataset(ColumnarDataset):
         """Apply ``duplicate_pairs`` to rows of parts that become one; at loading it held within each of them."""
         tables, keys = [getattr(self, name) for name in SIGNS], [self._row_keys[name] for name in SIGNS]
         sizes = [len(table) for table in tables]
-        users, items = (np.concatenate(each) for each in zip(*map(self._pairs, tables), strict=True))
-        order = np.argsort(np.concatenate([each.part for each in keys]), kind="stable")
+        users, items = (np.concatenate(ids) for ids in zip(*map(self._pairs, tables), strict=True))
+        order = np.argsort(np.concatenate([key.part for key in keys]), kind="stable")
         sign = np.repeat(np.array([*SIGNS.values()], dtype=np.int8), sizes)[order]
-        times = [each.time for each in keys if each.time is not None]
+        times = [key.time for key in keys if key.time is not None]
         time = np.concatenate(times)[order] if times else None
         stays = np.empty(len(order), dtype=bool)
         stays[order], *_ = resolve((users * self.item_num + items)[order], sign, time, self.signed.duplicate_pairs)

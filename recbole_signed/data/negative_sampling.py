@@ -83,8 +83,8 @@ class UnseenItems:
     def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
         if self.cumulative is None:
             return rng.integers(1, self.n_items, n)
-        wanted = np.minimum(rng.random(n) * self.cumulative[-1], np.nextafter(self.cumulative[-1], 0.0))
-        return np.searchsorted(self.cumulative, wanted, side="right")
+        draws = np.minimum(rng.random(n) * self.cumulative[-1], np.nextafter(self.cumulative[-1], 0.0))
+        return np.searchsorted(self.cumulative, draws, side="right")
 
     @cached_property
     def _bits(self) -> npt.NDArray[np.uint8]:
@@ -92,21 +92,21 @@ class UnseenItems:
         n_bits = int(self.keys[-1]) + 1
         if n_bits > MOST_BITS:
             return np.zeros(0, dtype=np.uint8)
-        found = np.zeros(n_bits // 8 + 1, dtype=np.uint8)
+        bits = np.zeros(n_bits // 8 + 1, dtype=np.uint8)
         place = self.keys >> 3
         first = np.flatnonzero(begins(place))
-        found[place[first]] = np.bitwise_or.reduceat(np.left_shift(1, self.keys & 7).astype(np.uint8), first)
-        return found
+        bits[place[first]] = np.bitwise_or.reduceat(np.left_shift(1, self.keys & 7).astype(np.uint8), first)
+        return bits
 
     def _seen(self, users: IntArray, items: IntArray) -> npt.NDArray[np.bool_]:
         if not len(self.keys):
             return np.zeros(len(users), dtype=bool)
-        wanted = users * self.n_items + items
+        pairs = users * self.n_items + items
         if len(self._bits):
-            inside = wanted >> 3 < len(self._bits)
-            byte = self._bits[np.where(inside, wanted >> 3, 0)]
-            return ((byte >> (wanted & 7).astype(np.uint8)) & 1).astype(bool) & inside
-        return contains(self.keys, wanted)
+            inside = pairs >> 3 < len(self._bits)
+            byte = self._bits[np.where(inside, pairs >> 3, 0)]
+            return ((byte >> (pairs & 7).astype(np.uint8)) & 1).astype(bool) & inside
+        return contains(self.keys, pairs)
 
     def _draw_from_complement(self, user: int, n: int, rng: np.random.Generator) -> IntArray:
         first, last = np.searchsorted(self.keys, (user * self.n_items, (user + 1) * self.n_items))

@@ -260,6 +260,6 @@ def _starts(users: IntArray) -> IntArray:
 def _gathered(values: torch.Tensor, place: IntArray) -> torch.Tensor:
     """Return ``values [n, ...]`` at ``place [n_rows, length]``, 0 where that is -1."""
     index = torch.from_numpy(place)
-    found = values[index.clamp(min=0)]
-    found[index < 0] = 0
-    return found
+    gathered = values[index.clamp(min=0)]
+    gathered[index < 0] = 0
+    return gathered

@@ -29,7 +29,7 @@ _NAME = re.compile(r"(?P<result>[^\[\]]+)\[(?P<group>(?:users|items) \d+(?:-\d+|
 def ranks_all(eval_args: Mapping[str, Any]) -> bool:
     """Whether RecBole's ``eval_args`` rank all items, and no candidates that are drawn."""
     mode = eval_args.get("mode") or "full"
-    return all(each == "full" for each in (mode.values() if isinstance(mode, Mapping) else [mode]))
+    return all(ranking == "full" for ranking in (mode.values() if isinstance(mode, Mapping) else [mode]))
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ SETTING_KEYS = (
 def inter_files(config: ConfigLike) -> list[str]:
     """Return the paths of the data set's ``.inter`` files that are there: one, or those of ``benchmark_filename``."""
     parts = config["benchmark_filename"]
-    names = [f"{config['dataset']}{part}.inter" for part in ([f".{each}" for each in parts] if parts else [""])]
+    names = [f"{config['dataset']}{part}.inter" for part in ([f".{name}" for name in parts] if parts else [""])]
     return list(filter(os.path.isfile, (os.path.join(config["data_path"], name) for name in names)))
 
 
@@ -174,7 +174,7 @@ def bounds_of(side: str, value: Any) -> tuple[int, ...]:
     """Return the bounds that a configuration gives for a side; the default for None."""
     if value is None:
         return DEFAULT_BOUNDS[side]
-    whole = isinstance(value, (list, tuple)) and all(type(each) is int and each >= 0 for each in value)
+    whole = isinstance(value, (list, tuple)) and all(type(bound) is int and bound >= 0 for bound in value)
     if not whole or not value or list(value) != sorted(set(value)):
         raise UsageError(
             f"{GROUP_KEYS[side]} is {value!r}; it must be ascending whole numbers, the largest number of training "
@@ -199,5 +199,5 @@ def in_group(result: str, label: str) -> str:
 
 def split_group(name: str) -> tuple[str, str]:
     """Return the name of a result and that of its group, which is empty where there is none."""
-    found = _NAME.fullmatch(name)
-    return (found["result"], found["group"]) if found else (name, "")
+    match = _NAME.fullmatch(name)
+    return (match["result"], match["group"]) if match else (name, "")

@@ -87,7 +87,7 @@ def _are_ratios(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) == N_PARTS
-        and all(isinstance(each, (int, float)) and 0 <= each < np.inf for each in value)
+        and all(isinstance(ratio, (int, float)) and 0 <= ratio < np.inf for ratio in value)
         and sum(value) > 0
     )
 
@@ -169,7 +169,7 @@ def rows_of_parts(users: IntArray, part: IntArray, rule: SplitRule) -> list[IntA
     rows = np.arange(len(users))
     if rule.by_user and len(users):
         rows = _in_groups(first_rows(users, int(users.max()) + 1)[users], len(users))
-    return [rows[part[rows] == wanted] for wanted in range(N_PARTS)]
+    return [rows[part[rows] == number] for number in range(N_PARTS)]
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,9 @@ class TimeCuts:
         per_user = rule.by_user
         never = np.iinfo(np.int64).max if times.dtype.kind == "i" else np.inf
         cuts = np.full((N_PARTS, n_users if per_user else 1), never, dtype=times.dtype)
-        for wanted in (1, 2):
-            held = part == wanted
-            np.minimum.at(cuts[wanted], users[held] if per_user else np.zeros(held.sum(), dtype=np.int64), times[held])
+        for number in (1, 2):
+            held = part == number
+            np.minimum.at(cuts[number], users[held] if per_user else np.zeros(held.sum(), dtype=np.int64), times[held])
         if rule.mode == "TS":  # the test part begins at one moment for all, those without a like in it too
             cuts[2] = cuts[2].min()
         return cls(np.minimum(cuts[1], cuts[2]), cuts[2])
@@ -260,8 +260,8 @@ def split_cold(
     n = sizes[rule.cold]
     cold = np.zeros(n, dtype=bool)
     cold[1 + np.random.default_rng(seed).permutation(n - 1)[: max(1, round(rule.cold_share * (n - 1)))]] = True
-    held = {name: cold[each] for name, each in ids[rule.cold].items()}
-    warm = {name: np.flatnonzero(~each) for name, each in held.items()}
+    held = {name: cold[column] for name, column in ids[rule.cold].items()}
+    warm = {name: np.flatnonzero(~mask) for name, mask in held.items()}
     users = {name: ids["user"][name][rows] for name, rows in warm.items()}
     rest = {name: None if times[name] is None else times[name][rows] for name, rows in warm.items()}
     parts = split_rows(users, rest, rule, sizes["user"], seed, by_cut_alone)
@@ -272,4 +272,4 @@ def split_cold(
 
 def by_part(part: npt.NDArray[np.integer], n_parts: int) -> list[IntArray]:
     """Return the rows of each part, in the order in which they come."""
-    return [np.flatnonzero(part == wanted) for wanted in range(n_parts)]
+    return [np.flatnonzero(part == number) for number in range(n_parts)]
