@@ -56,10 +56,10 @@ def write_recommendations(
     if not chosen:
         raise UsageError("there is no user to recommend to; give at least one id.")
     started = time.perf_counter()
-    told = {"users": len(chosen), "unknown_users": int((~model.knows(chosen)).sum()), "rows": 0}
-    frames = _counted(model.batches(chosen, k, **options), model.batch_size, told, progress)
+    counts = {"users": len(chosen), "unknown_users": int((~model.knows(chosen)).sum()), "rows": 0}
+    frames = _counted(model.batches(chosen, k, **options), model.batch_size, counts, progress)
     write_frames(frames, output, SCHEMA)
-    return {**told, "seconds": round(time.perf_counter() - started, 3), "output": str(output)}
+    return {**counts, "seconds": round(time.perf_counter() - started, 3), "output": str(output)}
 
 
 def checked_format(output: Path | str) -> Path:
@@ -109,9 +109,11 @@ def read_users(path: Path) -> list[str]:
     return texts
 
 
-def _counted(frames: Iterator[pl.DataFrame], size: int, told: dict[str, int], progress: bool) -> Iterator[pl.DataFrame]:
+def _counted(
+    frames: Iterator[pl.DataFrame], size: int, counts: dict[str, int], progress: bool
+) -> Iterator[pl.DataFrame]:
     """Give the frames on, count their rows, and show how many users are done: each frame has ``size``, but the last."""
-    n_users, terminal = told["users"], sys.stderr.isatty()
+    n_users, terminal = counts["users"], sys.stderr.isatty()
     step = max(1, n_users // _LINES)
     with tqdm(total=n_users, unit="user", file=sys.stderr, disable=not (progress and terminal)) as bar:
         for number, frame in enumerate(frames):
@@ -119,7 +121,7 @@ def _counted(frames: Iterator[pl.DataFrame], size: int, told: dict[str, int], pr
             bar.update(done - before)
             if progress and not terminal and done // step > before // step:
                 sys.stderr.write(f"recommended to {done:,} of {n_users:,} users\n")
-            told["rows"] += frame.height
+            counts["rows"] += frame.height
             yield frame
 
 
@@ -155,7 +157,7 @@ def write_feedback(state: Path | str, output: Path | str, user: Any = None, *, p
     try:
         columns = _columns(replica, user)
         users, items = (
-            pl.Series(each.tokens(range(len(each))), dtype=pl.String) for each in (replica.users, replica.items)
+            pl.Series(ids.tokens(range(len(ids))), dtype=pl.String) for ids in (replica.users, replica.items)
         )
         seq = replica.applied_seq
     finally:

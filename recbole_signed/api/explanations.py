@@ -78,7 +78,7 @@ class ItemExplanation:
 
 
 def explained(
-    told: Explanation,
+    explanation: Explanation,
     settings: Any,
     user: str,
     item: str,
@@ -88,41 +88,43 @@ def explained(
     seen: bool = False,  # the user has met the item, so that no list has it
 ) -> ItemExplanation:
     """Put what :meth:`SSF.explain` returns into raw ids and words; ``called`` and ``dates`` are by raw id of items."""
-    unit = told.factor
-    contributions = told.contributions * unit
+    unit = explanation.factor
+    contributions = explanation.contributions * unit
     order = np.argsort(-np.abs(contributions), kind="stable")
-    recency = None if told.recency is None else told.recency[order] * unit
-    columns = EdgeColumns(names.gather(told.items[order]), told.signs[order], contributions[order], recency)
+    recency = None if explanation.recency is None else explanation.recency[order] * unit
+    columns = EdgeColumns(
+        names.gather(explanation.items[order]), explanation.signs[order], contributions[order], recency
+    )
     parts = [
         (of, replace(part, contribution=part.contribution * unit))
-        for of, theirs in (("user", told.user_features), ("item", told.item_features))
+        for of, theirs in (("user", explanation.user_features), ("item", explanation.item_features))
         for part in theirs
     ]
-    fall = told.fall if told.fall is not None and told.fall.by > 0 else None
-    found = ItemExplanation(
+    fall = explanation.fall if explanation.fall is not None and explanation.fall.by > 0 else None
+    wordless = ItemExplanation(
         user=user,
         item=item,
-        score=float(told.ranked),
+        score=float(explanation.ranked),
         columns=columns,
-        parts=sorted(parts, key=lambda each: -abs(each[1].contribution)),
-        popularity=float(told.prior * unit),
-        like_rate=told.verdict,
+        parts=sorted(parts, key=lambda part: -abs(part[1].contribution)),
+        popularity=float(explanation.prior * unit),
+        like_rate=explanation.verdict,
         factor=unit,
-        trend=told.trend * unit,
+        trend=explanation.trend * unit,
         known=bool(len(order)),
         sentence="",
-        user_features=float(told.from_features * unit),
+        user_features=float(explanation.from_features * unit),
         lowered=0.0 if fall is None else fall.by,
         cause=None if fall is None else names[fall.cause],
         common_likes=0 if fall is None else fall.common_likes,
-        moved=told.moved,
-        asked=told.reasons,
+        moved=explanation.moved,
+        asked=explanation.reasons,
     )
-    return replace(found, sentence=" ".join(_sentences(found, called, settings, dates, fall, seen)))
+    return replace(wordless, sentence=" ".join(_sentences(wordless, called, settings, dates, fall, seen)))
 
 
 def _sentences(
-    told: ItemExplanation,
+    explanation: ItemExplanation,
     called: Callable[[str], str],
     settings: Any,
     dates: Callable[[str], str | None],
@@ -130,19 +132,19 @@ def _sentences(
     seen: bool,
 ) -> list[str]:
     """Say first what the user said of the item itself; a dislike is never a reason for an item."""
-    user, item, score = told.user, called(told.item), told.score
-    edges = told.columns
+    user, item, score = explanation.user, called(explanation.item), explanation.score
+    edges = explanation.columns
     n_edges, contributions = len(edges.items), edges.contributions
     if score <= UNKNOWN:
         return [f"Nobody has liked or disliked item {item} in the training data, so it comes after all other items."]
-    own = edges.signs[(edges.items == told.item).to_numpy()]
+    own = edges.signs[(edges.items == explanation.item).to_numpy()]
     if len(own):
         verb = _SAID[int(own.min())]
         return [
-            f"User {user} {verb} item {item}{_on(dates(told.item))}, so it is not recommended again; its score is "
-            f"{score:.3g}."
+            f"User {user} {verb} item {item}{_on(dates(explanation.item))}, so it is not recommended again; its "
+            f"score is {score:.3g}."
         ]
-    if not n_edges and not told.user_features:
+    if not n_edges and not explanation.user_features:
         rate = " and like rate" if settings.dislike_aversion else ""
         return [
             f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its "
@@ -151,18 +153,18 @@ def _sentences(
     met = [f"User {user} has already met item {item}, so it is not recommended again."] if seen else []
     said = [*met, f"Item {item} has the score {score:.3g} for user {user}."]
     if fall is not None:
-        assert told.cause is not None
+        assert explanation.cause is not None
         said.append(
-            f"It is shown less ({-fall.by:+.3g}): user {user} disliked item {called(told.cause)}"
-            f"{_on(dates(told.cause))}; near by {counted(fall.common_likes, 'common like')} (dislike_strength "
+            f"It is shown less ({-fall.by:+.3g}): user {user} disliked item {called(explanation.cause)}"
+            f"{_on(dates(explanation.cause))}; near by {counted(fall.common_likes, 'common like')} (dislike_strength "
             f"{fall.strength:g})."
         )
-    if told.asked:
-        asked = "; ".join(_asked(each, called) for each in told.asked)
-        word = "more" if told.moved > 0 else "less"
-        said.append(f"It is shown {word} ({told.moved:+.3g}): user {user} {asked}.")
-    if abs(told.popularity) >= NOTED * abs(score):
-        said.append(f"Its popularity adds {told.popularity:+.3g}.")
+    if explanation.asked:
+        asked = "; ".join(_asked(wish, called) for wish in explanation.asked)
+        word = "more" if explanation.moved > 0 else "less"
+        said.append(f"It is shown {word} ({explanation.moved:+.3g}): user {user} {asked}.")
+    if abs(explanation.popularity) >= NOTED * abs(score):
+        said.append(f"Its popularity adds {explanation.popularity:+.3g}.")
     disliked = edges.signs < 0
     reasons = np.flatnonzero((contributions > 0) & ~disliked), np.flatnonzero(contributions < 0)
     for word, rows in zip(("raise", "lower"), reasons, strict=True):
@@ -175,13 +177,13 @@ def _sentences(
         said.append(f"What user {user} also came across adds {besides:+.3g}.")
     effect = "counts" if settings.dislike_aversion else "has no weight"
     aversion = f"(dislike_aversion {settings.dislike_aversion:g})"
-    said.append(f"The like rate of item {item}, {told.like_rate:.0%}, {effect} {aversion}.")
-    if told.trend:
-        said.append(f"The trend of item {item} adds {told.trend:+.3g}.")
+    said.append(f"The like rate of item {item}, {explanation.like_rate:.0%}, {effect} {aversion}.")
+    if explanation.trend:
+        said.append(f"The trend of item {item} adds {explanation.trend:+.3g}.")
     for of, name in (("user", user), ("item", item)):
-        parts = [part for side, part in told.parts if side == of and part.column]
+        parts = [part for side, part in explanation.parts if side == of and part.column]
         if parts:
-            most = ", ".join(f"{each.column} {each.value} ({each.contribution:+.3g})" for each in parts[:NAMED])
+            most = ", ".join(f"{part.column} {part.value} ({part.contribution:+.3g})" for part in parts[:NAMED])
             said.append(f"Features of {of} {name} add most: {most}.")
     return said
 

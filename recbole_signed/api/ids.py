@@ -49,7 +49,7 @@ class Ids:
 
     def texts(self, given: Any) -> list[str]:
         """Return one id or several as texts."""
-        return [self._text(each) for each in listed(given, self.what)]
+        return [self._text(value) for value in listed(given, self.what)]
 
     def _text(self, value: Any) -> str:
         try:
@@ -64,13 +64,13 @@ class Ids:
     def known(self, given: Any) -> IntArray:
         """Return the numbers of ids that must exist, int64 ``[n]``."""
         texts = self.texts(given)
-        found = self.numbers(texts)
-        if len(found) and not found.all():
-            missing = texts[int(np.flatnonzero(found == 0)[0])]
+        numbers = self.numbers(texts)
+        if len(numbers) and not numbers.all():
+            missing = texts[int(np.flatnonzero(numbers == 0)[0])]
             names = not missing.isdigit() and len(self) <= _ENOUGH  # the number next to one is not likelier than others
             near = nearest(missing, self.tokens[1:].to_list()) if names else ""
             raise UsageError(f"the model knows no {self.what} '{missing}'{near or '; ids are compared as text.'}")
-        return found
+        return numbers
 
     def one(self, given: Any) -> int:
         """Return the number of one id that must exist."""

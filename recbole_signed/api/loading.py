@@ -61,7 +61,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
         refuse_changed(Path(config["data_path"]), name)
     with no_training_curves(), no_warnings():
         model, data, loaders = restored(state)
-    parts = [each._dataset for each in loaders if each is not None]
+    parts = [loader._dataset for loader in loaders if loader is not None]
     (folder / CHECKPOINT).unlink(missing_ok=True)
     sequences = UserSequences(data) if hasattr(data, "item_list_length_field") else None
     return Recommender(config, model, parts[0], edges_of(*parts), scratch, sequences)
@@ -70,14 +70,14 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
 def _usable(device: Any) -> torch.device:
     """Return a device on which tensors can be made."""
     try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).item()  # 'meta' holds no values
+        place = torch.device(device)
+        torch.zeros(1, device=place).item()  # 'meta' holds no values
     except (AssertionError, RuntimeError, TypeError) as error:  # torch raises any of them
         reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         raise UsageError(
             f"the device {device!r} can't be used here ({reason}); give 'cpu', or one that torch has, such as 'cuda:0'."
         ) from error
-    return found
+    return place
 
 
 def _unpack(path: Path, folder: Path) -> bool:
@@ -111,9 +111,9 @@ def _format(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         if FORMAT_FILE not in archive.namelist():
             return None
-        check_expanded(path, sum(each.file_size for each in archive.infolist()))
-        found = json.loads(archive.read(FORMAT_FILE))["format"]
+        check_expanded(path, sum(member.file_size for member in archive.infolist()))
+        number = json.loads(archive.read(FORMAT_FILE))["format"]
     damage = damage_of_archive(path)  # of names, too: a file of another name would be passed over
     if damage is not None:
         raise ValueError(damage)
-    return found
+    return number

@@ -19,18 +19,18 @@ _SIMILARITIES = ("item_filter", "item_similarity", "w")  # where models keep ite
 
 def vectors_of(model: Any, side: str) -> np.ndarray:
     """Return the vectors of a ``side``, ``user`` or ``item``, float32 ``[n, d]``; refuse a model without."""
-    found = _find(model, side)
-    if found is None:
+    vectors = _find(model, side)
+    if vectors is None:
         raise UsageError(f"{type(model).__name__} has no {side} vectors.")
-    return found
+    return vectors
 
 
 def similarities(model: Any, item: int) -> np.ndarray:
     """Return an item's similarity to all items, ``[n_items]``: cosines, or the model's weights; -inf for unknown."""
-    found = _find(model, "item")
-    if found is None and hasattr(model, "weights_of"):
+    table = _find(model, "item")
+    if table is None and hasattr(model, "weights_of"):
         return np.asarray(model.weights_of(item).cpu())
-    if found is None:
+    if table is None:
         weights: Any = next((getattr(model, name) for name in _SIMILARITIES if hasattr(model, name)), None)
         shape = getattr(weights, "shape", None)
         if shape != (model.n_items, model.n_items):
@@ -40,7 +40,7 @@ def similarities(model: Any, item: int) -> np.ndarray:
         row = np.array(row, dtype=np.float32).reshape(-1)
         row[row == 0] = -np.inf
         return row
-    vectors = model.similarity_vectors().cpu().numpy() if hasattr(model, "similarity_vectors") else found
+    vectors = model.similarity_vectors().cpu().numpy() if hasattr(model, "similarity_vectors") else table
     lengths = np.linalg.norm(vectors, axis=1)
     products = vectors @ vectors[item] / np.maximum(lengths * lengths[item], 1e-12)
     products[lengths * lengths[item] == 0] = -np.inf
@@ -61,10 +61,10 @@ def _find(model: Any, side: str) -> np.ndarray | None:
         pair = getattr(model, "user_factors", None), getattr(model, "item_factors", None)
     else:
         pair = _of_stock(model)
-    found = pair[place]
-    if found is None or found.dim() != 2 or len(found) < rows:
+    table = pair[place]
+    if table is None or table.dim() != 2 or len(table) < rows:
         return None
-    return found[:rows].detach().float().cpu().numpy()
+    return table[:rows].detach().float().cpu().numpy()
 
 
 def _of_stock(model: Any) -> tuple[Any, Any]:
@@ -75,7 +75,7 @@ def _of_stock(model: Any) -> tuple[Any, Any]:
         return model.restore_user_e, getattr(model, "restore_item_e", None)
     if not inspect.signature(model.forward).parameters:
         pair = model.forward()
-        if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(each, torch.Tensor) for each in pair):
+        if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(tensor, torch.Tensor) for tensor in pair):
             return pair
     tables = [getattr(getattr(model, f"{side}_embedding", None), "weight", None) for side in ("user", "item")]
     return tables[0], tables[1]

@@ -235,8 +235,8 @@ class Recommender:
             },
             schema=SCHEMA,
         )
-        told = pl.when(pl.col("score") > UNKNOWN).then(pl.col("score"))
-        return frame.filter(pl.col("score").is_finite()).with_columns(score=told)
+        score = pl.when(pl.col("score") > UNKNOWN).then(pl.col("score"))
+        return frame.filter(pl.col("score").is_finite()).with_columns(score=score)
 
     def _best(self, values: torch.Tensor, k: int, what: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` best of ``values [n, n_items]`` and their items, two ``[n, <= k]``, in one order of ties."""
@@ -255,10 +255,10 @@ class Recommender:
         scores = self._popularity.expand(len(users), -1).clone()
         known = known & self._asked[users]
         if known.any():
-            found = self._model_scores(model, users[known])
-            tells = found[:, 1:].amin(dim=1) != found[:, 1:].amax(dim=1)  # such as of one with items that no other has
-            known[known] = tells.numpy()
-            scores[torch.from_numpy(known)] = found[tells]
+            own = self._model_scores(model, users[known])
+            differ = own[:, 1:].amin(dim=1) != own[:, 1:].amax(dim=1)  # such as of one with items that no other has
+            known[known] = differ.numpy()
+            scores[torch.from_numpy(known)] = own[differ]
         if isinstance(model, RateWeighted):
             others = torch.from_numpy(~known)
             scores[others] = model.lowered_for(users[~known], scores[others])
@@ -273,7 +273,7 @@ class Recommender:
         weak = getattr(getattr(self.model, "graph", None), "neutrals", None) is not None
         read = {"inter_feat": True, "neg_feat": getattr(self.model, "uses_dislikes", False), "neutral_feat": weak}
         tables = [getattr(dataset, name, None) for name in _FEATURES if read[name]]
-        users = torch.cat([each[dataset.uid_field] for each in tables if each is not None])
+        users = torch.cat([table[dataset.uid_field] for table in tables if table is not None])
         return np.bincount(users.numpy(), minlength=dataset.user_num) > 0
 
     def _model_scores(self, model: Any, users: IntArray) -> torch.Tensor:
@@ -334,13 +334,15 @@ class Recommender:
         (text,) = self.users.texts([user])
         model = self._with(dislike_aversion=dislike_aversion, dislike_strength=dislike_strength)
         number, users = self.items.one(item), self.users.numbers([text])
-        told = model.explain_edges(int(users[0]), number)
+        explanation = model.explain_edges(int(users[0]), number)
         seen, tokens = number in self._seen.select(users)[1], self.items.tokens
-        return explained(told, model.settings, text, tokens[number], tokens, dates=self._dates(text).get, seen=seen)
+        return explained(
+            explanation, model.settings, text, tokens[number], tokens, dates=self._dates(text).get, seen=seen
+        )
 
     def _dates(self, user: str) -> dict[str, str]:
         """Return the day of each verdict of a user, by the raw ids of the items; without those of an unknown time."""
-        found: dict[str, str] = {}
+        days: dict[str, str] = {}
         number = int(self.users.numbers([user])[0])
         for name in ("inter_feat", "neg_feat") if number else ():
             table, times = getattr(self._dataset, name), self._dataset.times(name)
@@ -350,8 +352,8 @@ class Recommender:
             rows = rows[times[rows] != 0]
             items = self.items.tokens.gather(table[self._dataset.iid_field].numpy()[rows])
             stamps = milliseconds(times[rows].astype(np.float64), f"the time of '{self._dataset.dataset_name}'")
-            found |= zip(items, map(day, stamps.tolist()), strict=True)
-        return found
+            days |= zip(items, map(day, stamps.tolist()), strict=True)
+        return days
 
     def similar(self, item: Any, k: int = 10) -> pl.DataFrame:
         """Return the items most similar to one: by the cosine of their vectors, or by the model's own similarities.
@@ -369,9 +371,9 @@ class Recommender:
             UsageError: the item does not exist, k is below 1, or the model has neither vectors nor similarities.
         """
         number, k = self.items.one(item), checked_k(k, "similar items")
-        found = torch.from_numpy(similarities(self.model, number)).float()
-        found[[0, number]] = -torch.inf
-        values, best = self._best(found[None], k, "similarities")
+        similarity = torch.from_numpy(similarities(self.model, number)).float()
+        similarity[[0, number]] = -torch.inf
+        values, best = self._best(similarity[None], k, "similarities")
         frame = pl.DataFrame(
             {
                 "item": self.items.tokens.gather(best[0].numpy()),
@@ -458,8 +460,10 @@ def checked_k(k: Any, what: str) -> int:
 def edges_of(*datasets: Any) -> ItemLists:
     """Return the items that each user has an edge to in some parts of a data set: likes, dislikes and neutral rows."""
     first = datasets[0]
-    tables = [getattr(each, name) for each in datasets for name in _FEATURES if getattr(each, name, None) is not None]
+    tables = [
+        getattr(dataset, name) for dataset in datasets for name in _FEATURES if getattr(dataset, name, None) is not None
+    ]
     pairs = [(table[first.uid_field], table[first.iid_field]) for table in tables]
-    pairs += [likes_without_a_row(each) for each in datasets if hasattr(each, "item_list_length_field")]
-    users, items = (torch.cat(each).numpy() for each in zip(*pairs, strict=True))
+    pairs += [likes_without_a_row(dataset) for dataset in datasets if hasattr(dataset, "item_list_length_field")]
+    users, items = (torch.cat(ids).numpy() for ids in zip(*pairs, strict=True))
     return ItemLists.from_pairs(users, items, first.user_num, first.item_num)

@@ -37,8 +37,8 @@ def save(config: Any, model: Any, path: Path | str) -> None:
         archive.writestr(FORMAT_FILE, json.dumps({"format": FORMAT, "model": config["model"], "dataset": name}))
         with archive.open(CHECKPOINT, "w", force_zip64=True) as file:
             torch.save(_state(config, model), file, pickle_protocol=4)
-        for each in atomic_files(folder, name):
-            archive.write(each, f"{DATA}/{name}/{each.name}", zipfile.ZIP_DEFLATED, compresslevel=6)
+        for atomic_file in atomic_files(folder, name):
+            archive.write(atomic_file, f"{DATA}/{name}/{atomic_file.name}", zipfile.ZIP_DEFLATED, compresslevel=6)
 
 
 def _refuse_other_ids(config: Any) -> None:
