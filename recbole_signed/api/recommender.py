@@ -256,7 +256,8 @@ class Recommender:
         known = known & self._asked[users]
         if known.any():
             own = self._model_scores(model, users[known])
-            differ = own[:, 1:].amin(dim=1) != own[:, 1:].amax(dim=1)  # such as of one with items that no other has
+            # all scores are equal where, for example, no other user has an item of this one
+            differ = own[:, 1:].amin(dim=1) != own[:, 1:].amax(dim=1)
             known[known] = differ.numpy()
             scores[torch.from_numpy(known)] = own[differ]
         if isinstance(model, RateWeighted):
