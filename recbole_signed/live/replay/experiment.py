@@ -63,10 +63,10 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
         follow = (_ByEvent if spec.freshness else _ByWindow)(spec, state, learners)
         bar = tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr)
         for number in bar:
-            window, wanted = replay.window(number), number in missing
-            tables = list(follow.predicted(window, wanted))
-            times = follow.renewed([each - number for each in missing if each > number])
-            if wanted:
+            window, needed = replay.window(number), number in missing
+            tables = list(follow.predicted(window, needed))
+            times = follow.renewed([later - number for later in missing if later > number])
+            if needed:
                 write_window(files[number], pl.concat(tables), times, window, made)
     return out
 
@@ -92,11 +92,11 @@ class _ByWindow:
         popular.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
         self.arms.append(Arm("Pop", POP, popular))
 
-    def predicted(self, window: EventBatch, wanted: bool) -> Iterator[pl.DataFrame]:
-        """Yield the cases of a window where they are wanted, by arm, and take the window in."""
-        if wanted:
+    def predicted(self, window: EventBatch, needed: bool) -> Iterator[pl.DataFrame]:
+        """Yield the cases of a window where they are needed, by arm, and take the window in."""
+        if needed:
             cases = Cases.from_window(self.state, window, self.n_base)
-            for arm in (variant for each in self.arms for variant in each.variants()):
+            for arm in (variant for base_arm in self.arms for variant in base_arm.variants()):
                 yield case_table(self.spec, arm, self.state.edges, cases, self.state.edges.n_items)
         self.latency = _learn(self.spec, self.arms, self.state, window)
 
@@ -119,7 +119,7 @@ def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: EventB
         started = time.perf_counter()
         update = state.ingest(window[first:last])
         durable = time.perf_counter() - started
-        for arm in (each for each in arms if each.kind in ("fold-in", "online", POP)):
+        for arm in (arm for arm in arms if arm.kind in ("fold-in", "online", POP)):
             before = time.perf_counter()
             arm.learner.update(state.edges, update.changes)
             if arm.kind == "online" and first < timed:
@@ -137,9 +137,9 @@ def _renew(arms: list[Arm], state: OnlineState, *, open_: list[int]) -> dict[str
     for arm in arms:
         started = time.perf_counter()
         if arm.kind == "online":
-            found = arm.learner.refresh(edges, *sizes)
+            refreshed = arm.learner.refresh(edges, *sizes)
             arm.learner.attach(state.edges)
-            refreshing[arm.label], staleness[arm.label] = time.perf_counter() - started, found.staleness
+            refreshing[arm.label], staleness[arm.label] = time.perf_counter() - started, refreshed.staleness
         elif arm.kind == "refit" and (1 in open_ or (open_ and arm.learner.remembers)):
             arm.learner.fit(edges, *sizes)
             arm.learner.attach(state.edges)
@@ -202,19 +202,19 @@ class Arm:
         with_aversion = getattr(self.learner, "with_aversion", None)
         if with_aversion is None:
             return [self]
-        others = [(f"{self.label}, g = {each:g}", with_aversion(each)) for each in self.aversions]
+        others = [(f"{self.label}, g = {aversion:g}", with_aversion(aversion)) for aversion in self.aversions]
         return [self, *(replace(self, label=label, learner=learner) for label, learner in others)]
 
     def scores(self, live: EdgeState, users: np.ndarray, n_items: int) -> torch.Tensor:
         """Return the scores of all items known now; those it does not know yet come last."""
         edges = self.frozen or live
         known = np.where(users < edges.n_users, users, 0)
-        found = ranked_scores(self.learner, edges, known)
-        missing = n_items - found.shape[1]
+        scores = ranked_scores(self.learner, edges, known)
+        missing = n_items - scores.shape[1]
         if missing > 0:
-            worst = found.amin(dim=1, keepdim=True) - 1.0
-            found = torch.cat([found, worst.expand(-1, missing)], dim=1)
-        return found
+            worst = scores.amin(dim=1, keepdim=True) - 1.0
+            scores = torch.cat([scores, worst.expand(-1, missing)], dim=1)
+        return scores
 
 
 def fitted_learners(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> dict[str, Learner]:
@@ -241,10 +241,10 @@ def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Fea
         return model.settings
     settings = without_removed(dict(model.settings))
     kept = {key: settings.pop(key) for key in LIVE if key in settings}
-    found = chosen_settings(model.model, base, *sizes, settings)
+    chosen = chosen_settings(model.model, base, *sizes, settings)
     if features is not None:
-        found |= chosen_features(base, *sizes, found, features.matrix, settings)
-    return {**found, **kept}
+        chosen |= chosen_features(base, *sizes, chosen, features.matrix, settings)
+    return {**chosen, **kept}
 
 
 def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_items: int) -> pl.DataFrame:
@@ -293,34 +293,34 @@ class _ByEvent:
         self.delays: list[Delayed] = []
         for label in spec.freshness:
             edges = _copy_of(state.edges)
-            arms = [Arm(each.label, label, copy.deepcopy(learners[each.label])) for each in spec.models]
+            arms = [Arm(model.label, label, copy.deepcopy(learners[model.label])) for model in spec.models]
             for arm in arms:
                 arm.learner.attach(edges)
             self.delays.append(Delayed(None if label == WINDOW else milliseconds(label), edges, arms))
 
-    def predicted(self, window: EventBatch, wanted: bool) -> Iterator[pl.DataFrame]:
-        """Yield the cases of a window where they are wanted, run by run, and take the window in."""
+    def predicted(self, window: EventBatch, needed: bool) -> Iterator[pl.DataFrame]:
+        """Yield the cases of a window where they are needed, run by run, and take the window in."""
         for run in _runs(window):
-            for each in self.delays:
-                each.see(int(run.timestamp[0]))
-            if wanted:
+            for delayed in self.delays:
+                delayed.see(int(run.timestamp[0]))
+            if needed:
                 yield from self._predicted(run)
             logged = self.state.ingest(run).logged
-            for each in self.delays:
-                each.waiting.append((int(run.timestamp[-1]), logged))
-        for each in self.delays:
-            each.see(None if each.delay is None else int(window.timestamp[-1]))
+            for delayed in self.delays:
+                delayed.waiting.append((int(run.timestamp[-1]), logged))
+        for delayed in self.delays:
+            delayed.see(None if delayed.delay is None else int(window.timestamp[-1]))
 
     def _predicted(self, run: EventBatch) -> Iterator[pl.DataFrame]:
         cases = Cases.from_window(self.state, run, self.n_base)
-        for each in self.delays:
-            for arm in each.arms:
-                yield case_table(self.spec, arm, each.edges, cases, self.state.edges.n_items)
+        for delayed in self.delays:
+            for arm in delayed.arms:
+                yield case_table(self.spec, arm, delayed.edges, cases, self.state.edges.n_items)
 
     def renewed(self, open_: list[int]) -> dict[str, Any]:
         """Refresh the models on the edges they see; nothing is timed."""
-        for each in self.delays:
-            each.refresh()
+        for delayed in self.delays:
+            delayed.refresh()
         return {name: {} for name in _NOT_TIMED}
 
 

@@ -98,9 +98,9 @@ def _windows(value: Any) -> int | str:
 def _delays(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise UsageError(f"'freshness' must be a list of delays such as [0s, 1m, 1h, 1d], but is {value!r}.")
-    for each in value:
-        if each != WINDOW:
-            milliseconds(str(each))
+    for delay in value:
+        if delay != WINDOW:
+            milliseconds(str(delay))
     return tuple(map(str, value))
 
 

@@ -54,7 +54,7 @@ def _summary(folder: Path) -> dict[str, Any]:
     if cases.is_empty():
         raise UsageError(f"{folder} has no like to predict in any window; cut earlier, or look at the sign rule.")
     times = read_times(folder)
-    made = [each["made"] for each in times if "made" in each]
+    made = [window["made"] for window in times if "made" in window]
     pooled = [row for name, which in subsets(len(times)).items() for row in _pooled(cases.filter(which), name)]
     return {
         "windows": _windows(cases, times),
@@ -62,9 +62,9 @@ def _summary(folder: Path) -> dict[str, Any]:
         "gate": _gate(pooled),
         "cost": _cost(times),
         "settings": dict(parse_json((folder / "settings.json").read_bytes())),
-        "peak_memory_bytes": max(each["peak_memory_bytes"] for each in times),
+        "peak_memory_bytes": max(window["peak_memory_bytes"] for window in times),
         # each once, as windows of one experiment may come from several machines; none of those of earlier versions
-        "made": [each for place, each in enumerate(made) if each not in made[:place]],
+        "made": [origin for place, origin in enumerate(made) if origin not in made[:place]],
     }
 
 
@@ -75,7 +75,7 @@ def _means(cases: pl.DataFrame) -> list[pl.Expr]:
 
 def _windows(cases: pl.DataFrame, times: list[dict[str, Any]]) -> list[dict[str, Any]]:
     grouped = cases.group_by("window", "model", "arm", maintain_order=True).agg(pl.len().alias("cases"), *_means(cases))
-    starts = [each["start"] for each in times]
+    starts = [window["start"] for window in times]
     return [{**row, "start": starts[row["window"]]} for row in grouped.sort("window").iter_rows(named=True)]
 
 
@@ -89,15 +89,15 @@ def _pooled(cases: pl.DataFrame, subset: str) -> list[dict[str, Any]]:
         if arm not in (REFERENCE, POP) and len(reference):
             users = own["user"].cast(pl.Categorical).to_physical().to_numpy()
             for metric in COMPARED:
-                found = retention(own[metric].to_numpy(), reference[metric].to_numpy(), users)
-                row[f"retention of {metric}"] = found
+                kept = retention(own[metric].to_numpy(), reference[metric].to_numpy(), users)
+                row[f"retention of {metric}"] = kept
         rows.append(row)
     return rows
 
 
 def _gate(pooled: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """A data set says something about a model if updates are needed on it, and if the model beats popularity there."""
-    found = {}
+    gates = {}
     everything = {(row["model"], row["arm"]): row for row in pooled if row["subset"] == "all"}
     pop = next((row for (_, arm), row in everything.items() if arm == POP), None)
     for (model, arm), row in everything.items():
@@ -110,22 +110,22 @@ def _gate(pooled: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 reasons.append(f"without any update {metric} is not measurably worse than with retraining")
             if pop is not None and everything[model, REFERENCE][metric] <= pop[metric]:
                 reasons.append(f"retraining does not beat popularity in {metric}")
-        found[model] = {"informative": not reasons, "reasons": reasons}
-    return found
+        gates[model] = {"informative": not reasons, "reasons": reasons}
+    return gates
 
 
 def _cost(times: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    costs: dict[str, dict[str, Any]] = {}
     for model in times[0]["latency_seconds"]:
-        latency = np.concatenate([each["latency_seconds"][model] for each in times])
+        latency = np.concatenate([window["latency_seconds"][model] for window in times])
         row: dict[str, Any] = {"timed_events": len(latency)}
         for percent in (50, 95, 99) if len(latency) else ():
             row[f"latency_p{percent}_seconds"] = float(np.percentile(latency, percent))
         for name in ("refresh_seconds", "refit_seconds", "staleness"):
-            values = [each[name][model] for each in times if model in each[name]]
+            values = [window[name][model] for window in times if model in window[name]]
             row[f"mean_{name}"] = float(np.mean(values)) if values else None
-        found[model] = row
-    return found
+        costs[model] = row
+    return costs
 
 
 DRAWS = 2000
@@ -140,9 +140,9 @@ def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> dict[
     """
     _, cluster = np.unique(user, return_inverse=True)
     n = int(cluster.max()) + 1 if len(cluster) else 0
-    sums = np.stack([np.bincount(cluster, weights=each, minlength=n) for each in (arm, reference)])
+    sums = np.stack([np.bincount(cluster, weights=values, minlength=n) for values in (arm, reference)])
     total = sums.sum(axis=1)
-    found: dict[str, Any] = {"ratio": None, "low": None, "high": None, "n_cases": len(arm), "n_users": n}
+    figures: dict[str, Any] = {"ratio": None, "low": None, "high": None, "n_cases": len(arm), "n_users": n}
     if n and total[1]:
         rng = np.random.default_rng(0)
         ratios = np.empty(DRAWS)
@@ -151,8 +151,8 @@ def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> dict[
             one, other = sums @ weight
             ratios[draw] = one / other if other else np.nan
         low, high = np.nanpercentile(ratios, [5, 95])
-        found.update(ratio=float(total[0] / total[1]), low=float(low), high=float(high))
-    return found
+        figures.update(ratio=float(total[0] / total[1]), low=float(low), high=float(high))
+    return figures
 
 
 def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
@@ -163,8 +163,8 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
         "repeatdislike@20",
     ]
     # older rows have no share of dislikes, cases of one like no dislike, and streams without retraining no retention
-    metrics = [each for each in metrics if any(row.get(each) is not None for row in summary["pooled"])]
-    kept = [each for metric in COMPARED if any(row.get(each := f"retention of {metric}") for row in summary["pooled"])]
+    metrics = [metric for metric in metrics if any(row.get(metric) is not None for row in summary["pooled"])]
+    kept = [key for metric in COMPARED if any(row.get(key := f"retention of {metric}") for row in summary["pooled"])]
     sections = []
     for subset in dict.fromkeys(row["subset"] for row in summary["pooled"]):
         rows = [row for row in summary["pooled"] if row["subset"] == subset]
@@ -175,7 +175,7 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
         )
         lines = []
         for row in rows:
-            cells = [*(_number(row.get(metric)) for metric in metrics), *(_retention(row.get(each)) for each in kept)]
+            cells = [*(_number(row.get(metric)) for metric in metrics), *(_retention(row.get(key)) for key in kept)]
             lines.append(Line((row["model"], _title(row["arm"])), tuple(cells)))
         sections.append(Section(name, tuple(lines)))
     model = (Header("Model", left=True),)
@@ -205,9 +205,9 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
 def _origins(made: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what the figures were made with, as tables of runs do."""
     texts = {
-        "Data sha256": (each["data_sha256"][:12] for each in made),
-        "Versions": (versions_text(each["versions"]) for each in made),
-        "Machine": (machine_text(each["machine"], each["threads"]) for each in made),
+        "Data sha256": (origin["data_sha256"][:12] for origin in made),
+        "Versions": (versions_text(origin["versions"]) for origin in made),
+        "Machine": (machine_text(origin["machine"], origin["threads"]) for origin in made),
     }
     return [f"{name}: {different(values)}." for name, values in texts.items()] if made else []
 
@@ -223,7 +223,7 @@ def gate_text(gate: Mapping[str, Any]) -> str:
 
 def _cost_cells(model: str, cost: Mapping[str, Any]) -> list[str]:
     latency = [cost.get(f"latency_p{percent}_seconds") for percent in (50, 95, 99)]
-    cells = [_number(None if each is None else each * 1000, 1) for each in latency]
+    cells = [_number(None if seconds is None else seconds * 1000, 1) for seconds in latency]
     cells += [_number(cost[f"mean_{name}_seconds"], 2) for name in ("refresh", "refit")]
     return [model, *cells, _number(cost["mean_staleness"], 4)]
 

@@ -102,7 +102,7 @@ def events_of(path: Path, sign_rule: Mapping[str, str] | None = None) -> EventBa
     types, times = np.array([VIEW, LIKE, DISLIKE], dtype=np.int8)[rows.signs[order]], times[order]  # -1: from the end
     value = np.full(len(users), np.nan)
     columns = zip(users, items, types.tolist(), times.tolist(), value.tolist(), strict=True)
-    return EventBatch([content_id(*each) for each in columns], users, items, types, times, value)
+    return EventBatch([content_id(*row) for row in columns], users, items, types, times, value)
 
 
 def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:
@@ -126,9 +126,9 @@ def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:
 
 def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
     if isinstance(windows, int):
-        wanted = np.linspace(first, len(times), windows + 1).astype(np.int64)
+        places = np.linspace(first, len(times), windows + 1).astype(np.int64)
         # events of one moment stay together
-        inner = np.searchsorted(times, times[wanted[1:-1]])
+        inner = np.searchsorted(times, times[places[1:-1]])
         return np.unique(np.concatenate([[first], inner, [len(times)]]))
     edges = np.arange(times[first], times[-1] + 1, window_length(windows))
     return np.unique(np.concatenate([np.searchsorted(times, edges), [len(times)]])).astype(np.int64)
@@ -139,18 +139,18 @@ BATCH = 5_000  # items that are announced together
 
 def announced_features(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dict[str, Features]:
     """Announce items for models with the key ``features``; return these by model, with the values of known items."""
-    tables = {each.label: _read(each.features, folder) for each in models if each.features}
+    tables = {model.label: _read(model.features, folder) for model in models if model.features}
     if not tables:
         return {}
     known = state.edges.item_likes + state.edges.item_dislikes > 0
     for table in tables.values():
         _announce(table, state)
     ids = np.array(["", *state.items.tokens(range(1, len(state.items)))], dtype=object)
-    found = {}
+    features = {}
     for label, table in tables.items():
         space = Features.from_table(table, ids[: len(known)][known]).space
-        found[label] = Features(space.matrix(table, ids), space)
-    return found
+        features[label] = Features(space.matrix(table, ids), space)
+    return features
 
 
 def _read(features: Mapping[str, Any], folder: Path) -> FeatureTable:
@@ -163,13 +163,13 @@ def _read(features: Mapping[str, Any], folder: Path) -> FeatureTable:
 
 
 def _announce(table: FeatureTable, state: OnlineState) -> None:
-    new = [each for each in table.ids.to_list() if each not in state.items]
+    new = [item for item in table.ids.to_list() if item not in state.items]
     time = int(state.edges.export().timestamp.max())
     for first in range(0, len(new), BATCH):
         items = new[first : first + BATCH]
         n = len(items)
         columns = np.full(n, ITEM, dtype=np.int8), np.full(n, time), np.full(n, np.nan)
-        state.ingest(EventBatch([f"announce {each}" for each in items], [""] * n, items, *columns, ["{}"] * n))
+        state.ingest(EventBatch([f"announce {item}" for item in items], [""] * n, items, *columns, ["{}"] * n))
 
 
 def measure(
@@ -186,10 +186,10 @@ def measure(
         "dislike": (cases.dislike_case, cases.dislike_item),
         "repeated": (cases.dislike_case[cases.repeated], cases.dislike_item[cases.repeated]),
     }
-    wanted = {kind: distinct(case * n_items + item) for kind, (case, item) in kinds.items()}
+    relevant = {kind: distinct(case * n_items + item) for kind, (case, item) in kinds.items()}
     n_dislikes, n_repeated = (np.bincount(kinds[kind][0], minlength=len(cases)) for kind in ("dislike", "repeated"))
     order = np.argsort(cases.hidden[0], kind="stable")
-    hidden_case, hidden_item = (each[order] for each in cases.hidden)
+    hidden_case, hidden_item = (array[order] for array in cases.hidden)
     shown: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     for first in range(0, len(cases), size):
         rows = np.arange(first, min(first + size, len(cases)))
@@ -200,17 +200,17 @@ def measure(
         top = ranked.topk(depth, dim=1)
         keys = rows[:, None] * n_items + np.where(top.values.isfinite().numpy(), top.indices.numpy(), 0)
         for kind, of_rows in shown.items():
-            of_rows.append(contains(wanted[kind], keys))
+            of_rows.append(contains(relevant[kind], keys))
     hits, bads, again = (
         # fewer columns where there are fewer items than places
-        np.pad(np.concatenate([np.zeros((0, depth), dtype=bool), *each]), ((0, 0), (0, max(cutoffs) - depth)))
-        for each in shown.values()
+        np.pad(np.concatenate([np.zeros((0, depth), dtype=bool), *parts]), ((0, 0), (0, max(cutoffs) - depth)))
+        for parts in shown.values()
     )
     values = {"recall": recall_at(hits, cases.n_likes), "ndcg": ndcg_at(hits, cases.n_likes)}
     of_dislikes = {"dislikerecall": recall_at(bads, n_dislikes), "dislikeshare": dislike_share_at(hits, bads)}
-    values |= {name: of_both_signs(each, cases.n_likes, n_dislikes) for name, each in of_dislikes.items()}
+    values |= {name: of_both_signs(value, cases.n_likes, n_dislikes) for name, value in of_dislikes.items()}
     values["repeatdislike"] = of_both_signs(recall_at(again, n_repeated), cases.n_likes, n_repeated)
-    return {f"{name}@{k}": each[:, k - 1] for k in cutoffs for name, each in values.items()}
+    return {f"{name}@{k}": value[:, k - 1] for k in cutoffs for name, value in values.items()}
 
 
 def write_window(
@@ -285,7 +285,7 @@ class Cases:
         frame = frame.join(pl.DataFrame({"user": users}).with_row_index("case"), on="user", maintain_order="left")
         likes, dislikes = (frame.filter(pl.col("kind") == kind) for kind in (LIKE, DISLIKE))
         user = state.users.ids(users.to_list())
-        known, known_bad = (each.filter(pl.col("item_id") > 0) for each in (likes, dislikes))
+        known, known_bad = (verdicts.filter(pl.col("item_id") > 0) for verdicts in (likes, dislikes))
         count = np.bincount(likes["case"].to_numpy(), minlength=len(users))
         reachable = np.bincount(known["case"].to_numpy(), minlength=len(users))
         bad = known_bad["case"].to_numpy().astype(np.int64), known_bad["item_id"].to_numpy()

@@ -121,7 +121,7 @@ def respond(
         "test": test,
         "summary": summary(probes),
         **wishes,
-        "probes": [asdict(each) for each in probes],
+        "probes": [asdict(probe) for probe in probes],
     }
 
 
@@ -156,8 +156,8 @@ class _Audit:
         def say(user: str, kind: str, value: str) -> list[tuple[str, float]]:
             self.clock += 1
             self.live.update([Event("", user, "", kind, self.clock, features={feature: value})])
-            found: list[tuple[str, float]] = self.live.recommend(user, self.k)
-            return found
+            ranked: list[tuple[str, float]] = self.live.recommend(user, self.k)
+            return ranked
 
         known = {name: words[name] for name in self.item_names if words.get(name)}
         self.live.update(
@@ -165,7 +165,7 @@ class _Audit:
         )
         counts: dict[str, list[tuple[int, int]]] = {"less": [], "more": []}
         undone = []
-        for user in (self.names[each] for each in self._drawn(n_users)):
+        for user in (self.names[number] for number in self._drawn(n_users)):
             before = self.live.recommend(user, self.k)
             shown = Counter(value for name, _ in before for value in known.get(name, ()))
             if not shown:
@@ -175,7 +175,7 @@ class _Audit:
                 after = say(user, kind, value)
                 counts[kind].append((shown[value], sum(value in known.get(name, ()) for name, _ in after)))
                 undone.append(say(user, "undo", value) == before)
-        means = {kind: [float(each) for each in np.mean(pairs, axis=0)] for kind, pairs in counts.items() if pairs}
+        means = {kind: [float(mean) for mean in np.mean(pairs, axis=0)] for kind, pairs in counts.items() if pairs}
         return {"feature": feature, "users": len(counts["less"]), **means, "undone": float(np.mean(undone or [1]))}
 
     def _probe(self, user: int, rng: np.random.Generator) -> Probes:
@@ -194,17 +194,17 @@ class _Audit:
         """Return what a user's items are ranked by, ``[n_items]``; minus infinity where there is an edge."""
         with self.live.reading() as (state, learner):
             ranked = ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))
-            found = ranked[0, : self.items].double().numpy().copy()
-            found[state.edges.of_user(user).ids.astype(np.int64)] = -np.inf
-        found[0] = -np.inf
-        return found
+            scores = ranked[0, : self.items].double().numpy().copy()
+            scores[state.edges.of_user(user).ids.astype(np.int64)] = -np.inf
+        scores[0] = -np.inf
+        return scores
 
     def alike(self, items: IntArray) -> np.ndarray:
         """Return the cosines of the likes of items with those of all, ``[len(items), n_items]``; 0 with themselves."""
-        found = (self.by_item[items] @ self.likes).toarray()
-        found /= np.sqrt(np.maximum(np.outer(self.n_likes[items], self.n_likes), 1.0))
-        found[np.arange(len(items)), items] = 0.0
-        return np.asarray(found)
+        cosines = (self.by_item[items] @ self.likes).toarray()
+        cosines /= np.sqrt(np.maximum(np.outer(self.n_likes[items], self.n_likes), 1.0))
+        cosines[np.arange(len(items)), items] = 0.0
+        return np.asarray(cosines)
 
     def another_kind(self, user: int, new: npt.NDArray[np.bool_], rng: np.random.Generator) -> int:
         """Return a popular new item that shares no user with what this user liked; 0: there is none."""
@@ -242,21 +242,21 @@ class _Probe:
         likes, views = (
             [(far[start:end], kind) for start, end in zip([0, *ends], ends, strict=False)] for kind in ("like", "view")
         )
-        alone, told = self._after(*likes), self._after(disliked, *likes)[1:]
-        lasting = [self._shown(*each) for each in zip(alone, told, strict=True)]
+        alone, with_dislike = self._after(*likes), self._after(disliked, *likes)[1:]
+        lasting = [self._shown(*pair) for pair in zip(alone, with_dislike, strict=True)]
         again, first = None, self.similar[:1]
         if len(first):
             again = self._shown(self._after((first, "like"))[0], self._after(disliked, (first, "like"))[1])
         other = self._other()
-        viewed = [self._shown(self.scores, each) for each in self._after(disliked, *views)[1:]]
+        viewed = [self._shown(self.scores, scores) for scores in self._after(disliked, *views)[1:]]
         return Probes(
             **bite,
             **other,
             likes=lasting,
             liked_again=again,
             views=viewed,
-            restored=all(np.array_equal(self.shown, _best(each, self.k)) for each in self.undone),
-            exact=all(np.array_equal(self.scores, each) for each in self.undone),
+            restored=all(np.array_equal(self.shown, _best(scores, self.k)) for scores in self.undone),
+            exact=all(np.array_equal(self.scores, scores) for scores in self.undone),
             milliseconds=1e3 * self.seconds[0],
         )
 
@@ -265,8 +265,8 @@ class _Probe:
         kind = np.concatenate([self.disliked, self.nearest[np.isin(self.nearest, self.shown)]])
         numbers = [number for number in DISLIKES if number <= len(kind)]
         steps = [(kind[start:end], "dislike") for start, end in zip([0, *numbers], numbers, strict=False)]
-        found = self._after(*steps)
-        without, after = self._hidden(self.disliked), found[0]
+        scores = self._after(*steps)
+        without, after = self._hidden(self.disliked), scores[0]
         before, later = _best(without, self.k), _best(after, self.k)
         lost, rest = before[~np.isin(before, later)], before[~np.isin(before, self.similar)]
         moved = _places(after)[self.similar] - _places(without)[self.similar]
@@ -274,7 +274,7 @@ class _Probe:
         liked = rest[self.audit.alike(rest)[:, own].max(axis=1) > self.alike[rest]] if len(rest) else rest
         return {
             "gone": bool(self.disliked[0] not in later),
-            "dislikes": [self._shown(self._hidden(kind[:n]), each) for n, each in zip(numbers, found, strict=True)],
+            "dislikes": [self._shown(self._hidden(kind[:n]), row) for n, row in zip(numbers, scores, strict=True)],
             "falling": float(((moved > 0) + 0.5 * (moved == 0)).mean()) if len(moved) else 0.5,
             "more_fall": float(np.sign(np.sign(moved).sum()) / 2 + 0.5),
             "cluster": _among(self.cluster, _best(without, N_CLUSTER), _best(after, N_CLUSTER)),
@@ -297,17 +297,17 @@ class _Probe:
 
     def _after(self, *steps: tuple[IntArray, str]) -> list[np.ndarray]:
         """Return the scores after each of some steps; all is taken back then, but for views."""
-        found = []
+        scores = []
         for step in steps:
             started = time.perf_counter()
             self.audit.add_events(self.user, step)
-            found.append(self.audit.scores(self.user))
+            scores.append(self.audit.scores(self.user))
             self.seconds.append(time.perf_counter() - started)
         verdicts = [(items, f"un{kind}") for items, kind in steps if kind != "view"]
         self.audit.add_events(self.user, *verdicts)
         if len(verdicts) == len(steps):
             self.undone.append(self.audit.scores(self.user))
-        return found
+        return scores
 
     def _shown(self, without: np.ndarray, after: np.ndarray) -> Shown:
         """Count the similar items in the lists by two rankings; in neither is an item that the second one hides."""
@@ -348,7 +348,7 @@ def _best(scores: np.ndarray, k: int) -> IntArray:
 
 def _among(items: IntArray, *lists: IntArray) -> Shown:
     """Return how many of some items are in each of two lists."""
-    one, other = (int(np.isin(each, items).sum()) for each in lists)
+    one, other = (int(np.isin(shown, items).sum()) for shown in lists)
     return one, other
 
 

@@ -52,26 +52,26 @@ def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
     """Return the means over users, and shares of all that was shown; those of ``left_`` are of ``prevented``."""
 
     def mean(name: str) -> float | None:
-        values = [getattr(each, name) for each in probes if getattr(each, name) is not None]
+        values = [getattr(probe, name) for probe in probes if getattr(probe, name) is not None]
         return float(np.mean(values)) if values else None
 
     names = ("gone", "falling", "more_fall", "far_lost", "overlap_dislike", "overlap_like", "near_like_after",
              "restored", "exact", "milliseconds")  # fmt: skip
-    found = {"users": float(len(probes)), **{name: mean(name) for name in names}}
-    found["near_before"], found["near_after"] = (
-        float(np.mean([each.dislikes[0][place] for each in probes])) if probes else None for place in (0, 1)
+    means = {"users": float(len(probes)), **{name: mean(name) for name in names}}
+    means["near_before"], means["near_after"] = (
+        float(np.mean([probe.dislikes[0][place] for probe in probes])) if probes else None for place in (0, 1)
     )
     for place, number in enumerate(DISLIKES):
         name = "prevented" if number == 1 else f"prevented_{number}"
-        found[name] = _lost(each.dislikes[place] for each in probes if len(each.dislikes) > place)
-    found["cluster_lost"] = _lost(each.cluster for each in probes)
-    found["liked_lost"] = _lost(each.liked for each in probes)
+        means[name] = _lost(probe.dislikes[place] for probe in probes if len(probe.dislikes) > place)
+    means["cluster_lost"] = _lost(probe.cluster for probe in probes)
+    means["liked_lost"] = _lost(probe.liked for probe in probes)
     for kind in ("likes", "views"):
         for place, number in enumerate(NEUTRAL):
-            after = [(each, getattr(each, kind)[place]) for each in probes if len(getattr(each, kind)) > place]
-            found[f"left_{kind}_{number}"] = _left(after)
-    found["left_liked_again"] = _left([(each, each.liked_again) for each in probes if each.liked_again is not None])
-    return found
+            after = [(probe, getattr(probe, kind)[place]) for probe in probes if len(getattr(probe, kind)) > place]
+            means[f"left_{kind}_{number}"] = _left(after)
+    means["left_liked_again"] = _left([(probe, probe.liked_again) for probe in probes if probe.liked_again is not None])
+    return means
 
 
 def _lost(counts: Iterable[Shown]) -> float | None:
@@ -82,7 +82,7 @@ def _lost(counts: Iterable[Shown]) -> float | None:
 
 def _left(after: Sequence[tuple[Probes, Shown]]) -> float | None:
     """Return what is left of the effect of one dislike, None where it had next to none or little is shown anyway."""
-    at_once, now = _lost(each.dislikes[0] for each, _ in after), _lost(shown for _, shown in after)
+    at_once, now = _lost(probe.dislikes[0] for probe, _ in after), _lost(shown for _, shown in after)
     few = sum(shown[0] for _, shown in after) < FEWEST
     return None if few or at_once is None or now is None or at_once < LEAST else now / at_once
 
@@ -127,10 +127,10 @@ def respond_table(audits: Sequence[Mapping[str, Any]]) -> Table:
     lines = [
         (
             label,
-            *(_cell(each["test"].get(name), "{:.4f}") for name, _ in metrics),
-            *(_cell(each["summary"].get(name), form) for name, _, form in COLUMNS),
+            *(_cell(audit["test"].get(name), "{:.4f}") for name, _ in metrics),
+            *(_cell(audit["summary"].get(name), form) for name, _, form in COLUMNS),
         )
-        for label, each in zip(_labels(audits), audits, strict=True)
+        for label, audit in zip(_labels(audits), audits, strict=True)
     ]
     return Table(
         f"Dislikes on {first['dataset']}, {first['summary']['users']:.0f} users, lists of {k}",
@@ -150,14 +150,14 @@ WISHES_NOTE = (
 
 def wishes_table(audits: Sequence[Mapping[str, Any]]) -> Table | None:
     """Return what asking for less and more of a feature did, a line each; None where no audit has it."""
-    asked = [each for each in audits if each.get("wishes")]
+    asked = [audit for audit in audits if audit.get("wishes")]
     if not asked:
         return None
     first = asked[0]
     lines = []
-    for label, each in zip(_labels(asked), asked, strict=True):
-        less, more = (each["wishes"].get(kind, (None, None)) for kind in ("less", "more"))
-        undone = _cell(each["wishes"]["undone"], "{:.0%}")
+    for label, audit in zip(_labels(asked), asked, strict=True):
+        less, more = (audit["wishes"].get(kind, (None, None)) for kind in ("less", "more"))
+        undone = _cell(audit["wishes"]["undone"], "{:.0%}")
         lines.append((label, *(_cell(value, "{:.1f}") for value in (*less, *more)), undone))
     wishes = first["wishes"]
     names = "before less", "after less", "before more", "after more", "undone to the bit"
@@ -172,7 +172,7 @@ def wishes_table(audits: Sequence[Mapping[str, Any]]) -> Table | None:
 
 def respond_rows(audits: Sequence[Mapping[str, Any]]) -> str:
     """Return the audits as JSON lines, without their probes."""
-    rows = [{key: value for key, value in each.items() if key != "probes"} for each in audits]
+    rows = [{key: value for key, value in audit.items() if key != "probes"} for audit in audits]
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
@@ -182,10 +182,10 @@ def draw_responses(audits: Sequence[Mapping[str, Any]], path: Path) -> None:
     up = f"NDCG@{first['k']}"
     with picture(path, 7, 4.6) as page:
         cell = page.subplots()
-        for label, each in zip(_labels(audits), audits, strict=True):
-            x, y = each["summary"]["prevented"], each["test"].get(up.lower())
+        for label, audit in zip(_labels(audits), audits, strict=True):
+            x, y = audit["summary"]["prevented"], audit["test"].get(up.lower())
             if x is not None and y is not None:
-                cell.scatter(100 * x, y, color=FAMILY_COLOURS[family(each["model"])], zorder=2)
+                cell.scatter(100 * x, y, color=FAMILY_COLOURS[family(audit["model"])], zorder=2)
                 cell.annotate(label, (100 * x, y), textcoords="offset points", xytext=(6, 4), fontsize=9)
         cell.axvline(0, color="black", lw=0.8, alpha=0.4)
         cell.margins(0.15)
@@ -199,11 +199,11 @@ def draw_responses(audits: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _labels(audits: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of models, with the strength where one is there several times."""
-    counts = Counter(each["model"] for each in audits)
+    counts = Counter(audit["model"] for audit in audits)
     return [
-        display_name(each["model"])
-        + (f", strength {each['settings']['dislike_strength']:g}" if counts[each["model"]] > 1 else "")
-        for each in audits
+        display_name(audit["model"])
+        + (f", strength {audit['settings']['dislike_strength']:g}" if counts[audit["model"]] > 1 else "")
+        for audit in audits
     ]
 
 

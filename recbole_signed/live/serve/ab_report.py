@@ -61,17 +61,17 @@ def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float
         with np.errstate(divide="ignore", invalid="ignore"):  # of a metric that does not vary: it is None below
             results = tt.Experiment(metrics).analyze(pair, control=control)
         for metric in metrics:
-            told: dict[str, Any] = {"variant": name, "metric": metric, **_numbers(results[metric])}
-            told["always_valid"] = _always_valid_difference(groups[name], groups[control], metric)
-            told["few_users"] = _few_carry(groups[name], groups[control], metric)
-            comparisons.append(told)
-            if told["pvalue"] is not None and not told["few_users"]:
+            comparison: dict[str, Any] = {"variant": name, "metric": metric, **_numbers(results[metric])}
+            comparison["always_valid"] = _always_valid_difference(groups[name], groups[control], metric)
+            comparison["few_users"] = _few_carry(groups[name], groups[control], metric)
+            comparisons.append(comparison)
+            if comparison["pvalue"] is not None and not comparison["few_users"]:
                 tested.setdefault((control, name), tt.experiment.ExperimentResult())[metric] = results[metric]
     # all metrics and variants together: Hochberg's step-up procedure with Sidak's levels
     corrected = tt.adjust_fwer(tested, alpha=1 - CONFIDENCE).to_dicts() if tested else ()
     adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
-    for each in comparisons:
-        each["pvalue_corrected"] = adjusted.get((str((control, each["variant"])), each["metric"]))
+    for comparison in comparisons:
+        comparison["pvalue_corrected"] = adjusted.get((str((control, comparison["variant"])), comparison["metric"]))
     return {
         "control": control,
         "variants": {name: _summary(group) for name, group in groups.items()},
@@ -101,7 +101,7 @@ def policy_rates(drawn: pl.DataFrame) -> dict[str, Any]:
     # the intervals, by the delta method, take users as independent, not lists
     users, total = np.unique(drawn["user"].to_numpy(), return_inverse=True)[1], float(weights.sum())
     n_users = int(users.max()) + 1
-    found: dict[str, Any] = {
+    rates: dict[str, Any] = {
         "weight": total / len(weights),  # about 1 where the draws cover what the policy does
         "effective_size": total**2 / float(weights @ weights) if total else 0.0,  # Kish's number of lists
     }
@@ -115,8 +115,8 @@ def policy_rates(drawn: pl.DataFrame) -> dict[str, Any]:
                 deviation = float(np.sqrt((deviations**2).sum() * n_users / (n_users - 1))) / total
                 half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * deviation
                 low, high = value - half, value + half
-        found[f"{outcome}_rate"] = {"value": value, "low": low, "high": high}
-    return found
+        rates[f"{outcome}_rate"] = {"value": value, "low": low, "high": high}
+    return rates
 
 
 def _summary(group: pl.DataFrame) -> dict[str, float]:
@@ -158,17 +158,17 @@ def _covariates(pair: pl.DataFrame, over: str, under: str) -> dict[str, str]:
     return names if varying and rated else {}
 
 
-def _numbers(found: Any) -> dict[str, float | None]:
+def _numbers(result: Any) -> dict[str, float | None]:
     numbers = {
-        "control": float(found.control),
-        "treatment": float(found.treatment),
-        "difference": float(found.effect_size),
-        "low": float(found.effect_size_ci_lower),
-        "high": float(found.effect_size_ci_upper),
-        "relative": float(found.rel_effect_size),
-        "relative_low": float(found.rel_effect_size_ci_lower),
-        "relative_high": float(found.rel_effect_size_ci_upper),
-        "pvalue": float(found.pvalue),
+        "control": float(result.control),
+        "treatment": float(result.treatment),
+        "difference": float(result.effect_size),
+        "low": float(result.effect_size_ci_lower),
+        "high": float(result.effect_size_ci_upper),
+        "relative": float(result.rel_effect_size),
+        "relative_low": float(result.rel_effect_size_ci_lower),
+        "relative_high": float(result.rel_effect_size_ci_upper),
+        "pvalue": float(result.pvalue),
     }
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
@@ -234,7 +234,7 @@ def interleaving_report(requests: pl.DataFrame, names: tuple[str, str]) -> dict[
     by_user = by_request.group_by("user").agg(pl.col("won").sum().sign())
     request_wins, request_ties = _wins(by_request["won"], names)
     wins, ties = _wins(by_user["won"], names)
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "wins": wins,
         "ties": ties,
         "request_wins": request_wins,
@@ -246,13 +246,13 @@ def interleaving_report(requests: pl.DataFrame, names: tuple[str, str]) -> dict[
     if decided:
         test = binomtest(wins[names[1]], decided)
         low, high = test.proportion_ci(CONFIDENCE, method="wilson")
-        found |= {
+        report |= {
             "share": wins[names[1]] / decided,
             "low": float(low),
             "high": float(high),
             "pvalue": float(test.pvalue),
         }
-    return found
+    return report
 
 
 def _wins(won: pl.Series, names: tuple[str, str]) -> tuple[dict[str, int], int]:
@@ -274,7 +274,7 @@ def users_needed(rate: float, relative_effect: float, impressions_per_user: floa
     level = norm.ppf(0.5 + CONFIDENCE / 2)
     variances = OVERDISPERSION * (rate * (1 - rate) + changed * (1 - changed)) / impressions_per_user
     with np.errstate(all="ignore"):
-        found = variances * np.square((norm.ppf(POWER) + level) / np.float64(rate * relative_effect)) + level**2 / 4
-    if not np.isfinite(found):
+        users = variances * np.square((norm.ppf(POWER) + level) / np.float64(rate * relative_effect)) + level**2 / 4
+    if not np.isfinite(users):
         raise UsageError(f"no number of users is enough to find an effect of {relative_effect:g}; give a larger one.")
-    return int(np.ceil(found))
+    return int(np.ceil(users))

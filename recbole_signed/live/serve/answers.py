@@ -111,7 +111,7 @@ class Answers:
         with self.recommender.reading() as (state, learner):
             wishes = ranking.asked_by(state, learner, user)
             features, edges = ranking.announced_features(state, "user", user), ranking.newest_edges(state, user)[0]
-            found = schemas.UserInfo(
+            info = schemas.UserInfo(
                 user=user,
                 known=bool(edges) or features is not None,
                 edges=[schemas.Edge(item=item, type=kind, timestamp=at) for item, kind, at in edges],
@@ -119,8 +119,8 @@ class Answers:
                 wishes=wishes or None,
                 seq=self.seq,
             )
-        found.impressions = None if self.traffic is None else self.traffic.holding(user)
-        return found
+        info.impressions = None if self.traffic is None else self.traffic.holding(user)
+        return info
 
     def wishes_of(self, user: str) -> schemas.WishList:
         """Return what a user asks for beside verdicts and has not taken back."""
@@ -129,11 +129,11 @@ class Answers:
 
     def values_of(self, item: str) -> dict[str, list[str]]:
         """Return the values of an item by their column."""
-        found: dict[str, list[str]] = {}
+        values: dict[str, list[str]] = {}
         with self.recommender.reading() as (state, learner):
             for column, value in ItemValues(state, learner).values_of(int(state.items.id_of(item))):
-                found.setdefault(column, []).append(value)
-        return found
+                values.setdefault(column, []).append(value)
+        return values
 
     def recommend(
         self,
@@ -152,18 +152,18 @@ class Answers:
             number, known, assignments = self._variants_of(state, user)
             filters = {**self._filters(exclude, include_only, tags), "asked": Asked.from_state(state, learner, number)}
             request = _request_id()
-            mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
+            mixed = next((arm for arm in assignments if self.experiments[arm.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
 
             def rank(of: Assignment, policy: Policy, most: int) -> tuple[Any, Any]:
-                theirs = [replace(each, settings=policy) if each is of else each for each in assignments]
+                theirs = [replace(arm, settings=policy) if arm is of else arm for arm in assignments]
                 other = self.learner_for(learner, theirs, parameters)
                 return self.rank(other, state, number, most, filters, theirs, new_items=False)
 
-            own = self.learner_for(learner, [each for each in assignments if each is not mixed], parameters)
+            own = self.learner_for(learner, [arm for arm in assignments if arm is not mixed], parameters)
             teams: dict[str | None, str] = {}
             if mixed is None:
-                exploring = next((each for each in assignments if each.settings.explore), None)
+                exploring = next((arm for arm in assignments if arm.settings.explore), None)
                 most = k if exploring is None else max(k, CANDIDATES)
                 best = self.rank(own, state, number, most, filters, assignments, new_items=False)
                 if exploring is not None and len(best[0]):
@@ -172,13 +172,13 @@ class Answers:
             else:
                 best, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
             # after the draw and the draft, in which they have no part
-            found = self._named(state.items, *self._with_new_items(own, state, number, filters, best, k, assignments))
-            by = [teams.get(item) for item, _ in found] if teams else None
+            items = self._named(state.items, *self._with_new_items(own, state, number, filters, best, k, assignments))
+            by = [teams.get(item) for item, _ in items] if teams else None
             known = known or learner.knows(number)
-            answer = Ranked(found, self.seq, self.version, known, assignments, by, request, draws)
+            answer = Ranked(items, self.seq, self.version, known, assignments, by, request, draws)
         if log:
             self._keep(user, answer, mixed)
-            self.telemetry.impressions.labels(answer.variant).inc(len(found))
+            self.telemetry.impressions.labels(answer.variant).inc(len(items))
         return answer
 
     def _variants_of(self, state: Any, user: str) -> tuple[int, bool, list[Assignment]]:
@@ -188,9 +188,9 @@ class Answers:
         return number, known, self.experiments.assign(user, known)
 
     def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
-        whole = [(each.experiment, each.variant, each.propensity) for each in answer.assignments if each is not mixed]
+        whole = [(arm.experiment, arm.variant, arm.propensity) for arm in answer.assignments if arm is not mixed]
         own = [[(mixed.experiment, team, 0.5)] if mixed and team else [] for team in answer.teams or [None]]
-        exposures = [[*each, *whole] for each in own]
+        exposures = [[*of_item, *whole] for of_item in own]
         items = [item for item, _ in answer.items]
         if self.impressions is not None and self.settings.impressions:
             shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.seq, answer.draws)
@@ -224,9 +224,9 @@ class Answers:
     ) -> tuple[Any, Any]:
         """Return the best items under the variants of a user, and their scores; nothing is drawn or interleaved."""
         if new_items:
-            found = self.rank(learner, state, user, k, filters, assignments, new_items=False)
-            return self._with_new_items(learner, state, user, filters, found, k, assignments)
-        young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
+            ranked = self.rank(learner, state, user, k, filters, assignments, new_items=False)
+            return self._with_new_items(learner, state, user, filters, ranked, k, assignments)
+        young = next((arm.settings.young for arm in assignments if arm.settings.young), 0.0)
         if not young:
             return self._rank_by_model(learner, state, user, k, filters, assignments)
         items, scores = self._rank_by_model(learner, state, user, max(k, POOL), filters, assignments)
@@ -239,7 +239,7 @@ class Answers:
 
     def new_slots(self, assignments: Sequence[Assignment]) -> int:
         """Return how many places of a list under some variants are kept for new items."""
-        return max([self.settings.new_items.slots, *(each.settings.new_slots for each in assignments)])
+        return max([self.settings.new_items.slots, *(arm.settings.new_slots for arm in assignments)])
 
     def _with_new_items(
         self,
@@ -247,19 +247,19 @@ class Answers:
         state: Any,
         user: int,
         filters: dict[str, Any],
-        found: tuple[Any, Any],
+        ranked: tuple[Any, Any],
         k: int,
         assignments: Sequence[Assignment],
     ) -> tuple[Any, Any]:
         """Return a list of ``k`` items whose last places new ones have, as far as they are not in it by themselves."""
-        items, scores = found
+        items, scores = ranked
         slots = min(self.new_slots(assignments), k - 1)
         if slots <= 0:
-            return found
+            return ranked
         few = state.edges.item_likes + state.edges.item_dislikes < self.settings.new_items.verdicts
         slots -= int(few[items].sum())
         if slots <= 0:
-            return found
+            return ranked
         chosen = filters["include_only"]
         new = np.flatnonzero(few) if chosen is None else chosen[few[chosen]]
         new = np.setdiff1d(new[new > 0], items)
@@ -311,7 +311,7 @@ class Answers:
     ) -> tuple[tuple[Any, Any], dict[str | None, str]]:
         variants = self.experiments[mixed.experiment].variants
         items, values = zip(*(rank(variant, k) for variant in variants.values()), strict=True)
-        picks, teams = team_draft([each.tolist() for each in items], k, np.random.default_rng(int(request, 16) % 2**63))
+        picks, teams = team_draft([ids.tolist() for ids in items], k, np.random.default_rng(int(request, 16) % 2**63))
         scores = [values[team][items[team] == item] for item, team in zip(picks, teams, strict=True)]
         by = dict(zip(state.items.tokens(picks), [list(variants)[team] for team in teams], strict=True))
         return (np.array(picks, dtype=np.int64), np.concatenate([[], *scores])), by
@@ -333,11 +333,9 @@ class Answers:
             edges = ranking.session_edges(state.edges, numbers[known], kinds[known])
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
             changed = self.learner_for(learner, [], filters.get("parameters"))
-            found = best_items(
-                changed, edges, ranking.SESSION, k, state.items.keys, user_keys=state.users.keys, **chosen
-            )
-            told = bool(known.any())
-            return Ranked(self._named(state.items, *found), self.seq, self.version, told, request_id=_request_id())
+            top = best_items(changed, edges, ranking.SESSION, k, state.items.keys, user_keys=state.users.keys, **chosen)
+            any_known = bool(known.any())
+            return Ranked(self._named(state.items, *top), self.seq, self.version, any_known, request_id=_request_id())
 
     def similar(self, item: str, k: int) -> Ranked:
         """Return the items nearest to one, best first; UsageError for an unknown one."""
@@ -363,7 +361,7 @@ class Answers:
             return np.asarray(state.edges.item_likes)
         return ranking.without_rounding(state.edges.recent(self.settings.half_life, likes=True).counts)
 
-    def _told_of(
+    def _model_of(
         self,
         state: Any,
         learner: Any,
@@ -374,18 +372,18 @@ class Answers:
         """Return a user's number, the learner as its variants have it, and these; of an interleaved one, ``team``."""
         number, _, assignments = self._variants_of(state, user)
         holding = []
-        for each in assignments:
-            experiment = self.experiments[each.experiment]
+        for arm in assignments:
+            experiment = self.experiments[arm.experiment]
             if not experiment.interleave:
-                holding.append(each)
+                holding.append(arm)
             elif team in experiment.variants:
-                holding.append(replace(each, settings=experiment.variants[team]))
+                holding.append(replace(arm, settings=experiment.variants[team]))
         return number, self.learner_for(learner, holding, given), holding
 
     def refuse_unexplained(self, user: str) -> None:
         """Raise UsageError, before a list is made and kept as shown, where the model asked for a user can't explain."""
         with self.recommender.reading() as (state, learner):
-            if not _without_model(self._told_of(state, learner, user)[2]):
+            if not _without_model(self._model_of(state, learner, user)[2]):
                 ranking.refuse_unexplained(learner)
 
     def explain(
@@ -394,7 +392,7 @@ class Answers:
         """Return why a user gets items, as :class:`~.schemas.Why`; nothing where its variant does not ask the model."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
-            number, learner, assignments = self._told_of(state, learner, user, parameters, team)
+            number, learner, assignments = self._model_of(state, learner, user, parameters, team)
             if _without_model(assignments):
                 return {}
             keys = state.users.keys, state.items.keys
@@ -404,7 +402,7 @@ class Answers:
             explanations = explained_by(learner, state.edges, number, numbers, keys, asked)
             settings, seq, version = learner.settings, self.seq, self.version
             edges = ranking.newest_edges(state, user)[0]
-            own = np.unique(np.concatenate([each.items for each in explanations]))
+            own = np.unique(np.concatenate([row.items for row in explanations]))
             tokens = pl.Series([token or "" for token in state.items.tokens(own.tolist())], dtype=pl.String)
             reasons = [
                 tuple({**wish.as_json(state.items), "value": of} for wish, of in row.reasons) for row in explanations
@@ -413,24 +411,24 @@ class Answers:
             met = np.isin(numbers, held.of_user(number).ids if 0 < number < held.n_users else [])
         # updates go on meanwhile
         dates = {edge: day(at) for edge, _, at in edges if at}
-        found = {}
-        for item, each, asked_for, seen in zip(items, explanations, reasons, met.tolist(), strict=True):
-            fall = each.fall and replace(each.fall, cause=int(np.searchsorted(own, each.fall.cause)))
-            here = replace(each, items=np.searchsorted(own, each.items), fall=fall, reasons=asked_for)
+        by_item = {}
+        for item, row, asked_for, seen in zip(items, explanations, reasons, met.tolist(), strict=True):
+            fall = row.fall and replace(row.fall, cause=int(np.searchsorted(own, row.fall.cause)))
+            here = replace(row, items=np.searchsorted(own, row.items), fall=fall, reasons=asked_for)
             shown = explained(here, settings, user, item, tokens, self.called, dates.get, seen)
-            found[item] = {**ranking.why(here, shown), "seq": seq, "model": version}
-        return found
+            by_item[item] = {**ranking.why(here, shown), "seq": seq, "model": version}
+        return by_item
 
     def explain_list(
         self, user: str, ranked: Ranked, parameters: Mapping[str, float] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Return why a user gets the items of a list, of an interleaved one each as the variant that picked it says."""
         teams: Sequence[str | None] = ranked.teams or [None] * len(ranked.items)
-        found: dict[str, dict[str, Any]] = {}
+        by_item: dict[str, dict[str, Any]] = {}
         for team in set(teams):
             items = [item for (item, _), of in zip(ranked.items, teams, strict=True) if of == team]
-            found |= self.explain(user, items, parameters, team)
-        return found
+            by_item |= self.explain(user, items, parameters, team)
+        return by_item
 
     def called(self, item: str) -> str:
         """Return an item as a sentence names it: by its id, and by its name where it has one."""
@@ -441,7 +439,7 @@ class Answers:
         """Return the item of a user's newest dislike, with or without an end, and what it changes in the list."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
-            number, learner, assignments = self._told_of(state, learner, user)
+            number, learner, assignments = self._model_of(state, learner, user)
             asked = Asked.from_state(state, learner, number)
             newest = ranking.before_dislike(state.edges, number, asked)
             if newest is None:
@@ -449,37 +447,35 @@ class Answers:
             item, earlier, others = newest
             states = (state, asked), (SimpleNamespace(edges=earlier, items=state.items, users=state.users), others)
             filters = self._filters((), None, None)
-            found = [
-                self.rank(learner, each, number, k, {**filters, "asked": own}, assignments) for each, own in states
-            ]
-            now, before = ([each for each, _ in self._named(state.items, *ranked)] for ranked in found)
+            both = [self.rank(learner, view, number, k, {**filters, "asked": own}, assignments) for view, own in states]
+            now, before = ([token for token, _ in self._named(state.items, *ranked)] for ranked in both)
             keys = state.users.keys, state.items.keys
             edges = under(asked, state.edges)
             near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item, keys)
             name, *fallen = state.items.tokens([item, *near])
-            lowered = [each for each in fallen if each in now or each in before]
-        was, place = ({each: number for number, each in enumerate(ranked, 1)} for ranked in (before, now))
+            lowered = [token for token in fallen if token in now or token in before]
+        was, place = ({token: number for number, token in enumerate(ranked, 1)} for ranked in (before, now))
         return schemas.DislikeEffect(
             item=name,
-            gone=[each for each in before if each not in place],
-            come=[each for each in now if each not in was],
-            lowered=[schemas.LoweredItem(item=each, before=was.get(each), now=place.get(each)) for each in lowered],
+            gone=[token for token in before if token not in place],
+            come=[token for token in now if token not in was],
+            lowered=[schemas.LoweredItem(item=token, before=was.get(token), now=place.get(token)) for token in lowered],
         )
 
     def verdicts_of(self, user: str, k: int, sign: str | None = None) -> schemas.Verdicts:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
         kinds = (LIKE, DISLIKE) if sign is None else (TYPES[sign],)
         with self.recommender.reading() as (state, _):
-            found, total = ranking.newest_edges(state, user, kinds, k)
-            listed = [schemas.Verdict(item=item, sign=kind, timestamp=at) for item, kind, at in found]  # type: ignore[arg-type]
+            edges, total = ranking.newest_edges(state, user, kinds, k)
+            listed = [schemas.Verdict(item=item, sign=kind, timestamp=at) for item, kind, at in edges]  # type: ignore[arg-type]
             return schemas.Verdicts(verdicts=listed, total=total, seq=self.seq)
 
     def audience(self, item: str, k: int) -> schemas.Audience:
         """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
         with self.recommender.reading() as (state, learner):
             users, below = ranking.audience(learner, state.edges, self._item(state, item), k)
-            found = self._named(state.users, users, below)
-            return schemas.Audience(users=[schemas.Listener(user=user, percentile=value) for user, value in found])
+            named = self._named(state.users, users, below)
+            return schemas.Audience(users=[schemas.Listener(user=user, percentile=value) for user, value in named])
 
     @staticmethod
     def _item(state: Any, item: str) -> int:
@@ -499,4 +495,4 @@ def _request_id() -> str:
 
 def _without_model(assignments: Sequence[Assignment]) -> str | None:
     """Return the ranking by likes that a variant puts in the place of the model; None where none does."""
-    return next((each.settings.model for each in assignments if each.settings.model), None)
+    return next((arm.settings.model for arm in assignments if arm.settings.model), None)

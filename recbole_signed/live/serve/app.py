@@ -306,7 +306,7 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
             raise ProblemError(422, f"{len(id)} ids are given; at most {most} are looked up.")
 
         def work() -> list[schemas.CatalogueItem]:
-            return [engine.item(each) for each in (id if search is None else engine.items_named(search, k))]
+            return [engine.item(item) for item in (id if search is None else engine.items_named(search, k))]
 
         return schemas.CatalogueItems(items=await turns.take(work))
 
@@ -331,9 +331,9 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
 
     def models() -> schemas.Models:
         versions = []
-        for each in recommender.versions.describe():
-            damage = None if each.damage is None else engine.without_folders(each.damage)
-            versions.append(schemas.VersionInfo(**{**vars(each), "seq": each.applied_seq, "damage": damage}))
+        for version in recommender.versions.describe():
+            damage = None if version.damage is None else engine.without_folders(version.damage)
+            versions.append(schemas.VersionInfo(**{**vars(version), "seq": version.applied_seq, "damage": damage}))
         return schemas.Models(model=engine.version, seq=engine.seq, versions=versions)
 
     @app.get("/v1/models", tags=["models"], dependencies=needs("read"), response_model_exclude_none=True)

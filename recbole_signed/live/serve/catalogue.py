@@ -60,10 +60,10 @@ class Catalogue:
 
     def search(self, text: str, k: int) -> list[str]:
         """Return at most ``k`` items whose name holds a text, upper and lower case alike, the shortest names first."""
-        wanted = text.casefold()
+        folded = text.casefold()
         held = list(self._names.items())  # at once: another thread may add to them
-        found = [(len(name), name, item) for item, name in held if wanted in name.casefold()]
-        return [item for _, _, item in heapq.nsmallest(k, found)]
+        matches = [(len(name), name, item) for item, name in held if folded in name.casefold()]
+        return [item for _, _, item in heapq.nsmallest(k, matches)]
 
     def put(self, item: str, tags: Sequence[str]) -> None:
         """Keep the tags of an item; they are on the disk when this returns."""

@@ -23,14 +23,14 @@ PATIENCE = 30.0  # seconds for a request to come to its end, and without the cal
 FILES = 1280  # files of the process that are no connections, or connections that are yet to be refused
 
 
-def most_connections(wanted: int) -> int:
+def most_connections(requested: int) -> int:
     """Return how many connections there may be at once, with the limit of open files raised as far as need be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    if soft != unlimited and soft < wanted + FILES:
-        soft = wanted + FILES if hard == unlimited else min(wanted + FILES, hard)
+    if soft != unlimited and soft < requested + FILES:
+        soft = requested + FILES if hard == unlimited else min(requested + FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == unlimited else min(wanted, max(soft - FILES, soft // 2))
+    return requested if soft == unlimited else min(requested, max(soft - FILES, soft // 2))
 
 
 class Waiting:
@@ -175,7 +175,7 @@ class Connection(HttpToolsProtocol):
             headers = [*response.raw_headers, (b"cache-control", b"no-store"), (b"connection", b"close")]
             lines = [
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
-                *(b"%b: %b" % each for each in headers),
+                *(b"%b: %b" % header for header in headers),
                 b"",
                 b"",
             ]

@@ -96,9 +96,9 @@ class Engine(Answers):
 
     def close(self) -> None:
         """Finish what waits, then stop; the recommender stays open."""
-        for each in (self.feed, self.writer, self.follower):
-            if each is not None:
-                each.close()
+        for thread in (self.feed, self.writer, self.follower):
+            if thread is not None:
+                thread.close()
         if self.impressions is not None:
             self.impressions.close()
         self.catalogue.close()
@@ -121,7 +121,7 @@ class Engine(Answers):
             reasons.append(f"the log can't be followed: {self.follower.failure}")
         if self.lag > self.settings.limits.lag:
             reasons.append(f"answers may be {self.lag:.1f} s behind the log")
-        return [self.without_folders(each) for each in reasons]
+        return [self.without_folders(reason) for reason in reasons]
 
     def without_folders(self, text: str) -> str:
         """Return a message as clients are told it: files of the state, and others of the settings, by their names."""
@@ -142,11 +142,11 @@ class Engine(Answers):
         state, settings = self.recommender.directory, self.settings
         backup = settings.backup
         folders = (state, self._folder, settings.experiments, backup, None if backup is None else backup.parent)
-        given = [each for each in folders if each is not None]
+        given = [folder for folder in folders if folder is not None]
         with contextlib.suppress(UsageError, OSError):  # its message is told where the file is needed
-            given += [each.path for each in noted(state)]
-        forms = {str(form) for each in given for form in (each, each.absolute(), each.resolve())} - {os.sep}
-        return sorted((each for each in forms if os.sep in each), key=len, reverse=True)
+            given += [entry.path for entry in noted(state)]
+        forms = {str(form) for path in given for form in (path, path.absolute(), path.resolve())} - {os.sep}
+        return sorted((form for form in forms if os.sep in form), key=len, reverse=True)
 
     @property
     def waiting(self) -> int:
@@ -291,15 +291,15 @@ class VerdictWatch:
             ranked = partial(answers.rank, changed, state, user, answers.quality.k, filters, assignments)
             items = ranked()[0]
             lists[name] = items, ranked(new_items=False)[0] if answers.new_slots(assignments) else items
-        found, by_itself = (np.flatnonzero(each == item) for each in lists[name])
+        places, by_itself = (np.flatnonzero(listed == item) for listed in lists[name])
         case = Case(
             sign=1 if batch.type[i] == LIKE else -1,
-            position=int(found[0]) if len(found) else None,
+            position=int(places[0]) if len(places) else None,
             percentile=ranking.percentile(changed, edges, user, item, answers.counts(state, assignments)),
             version=answers.version,
-            variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
+            variant=",".join(f"{assignment.experiment}={assignment.variant}" for assignment in assignments),
             edges=0 if row is None else len(row.ids),
-            on_new_slot=len(found) > len(by_itself),
+            on_new_slot=len(places) > len(by_itself),
         )
         self._judged.append((i, True, case))
 
@@ -313,9 +313,9 @@ class VerdictWatch:
             return
         if (batch.type == FORGET_USER).any():
             self._impressions.reach(self._recommender.current().applied_seq)  # what the log holds, also after a failure
-        found = np.flatnonzero(accepted & ((batch.type == LIKE) | (batch.type == DISLIKE)))
+        places = np.flatnonzero(accepted & ((batch.type == LIKE) | (batch.type == DISLIKE)))
         signs, times = np.where(batch.type == LIKE, 1, -1).tolist(), batch.timestamp.tolist()
-        if verdicts := [(batch.user_id[i], batch.item_id[i], signs[i], times[i]) for i in found.tolist()]:
+        if verdicts := [(batch.user_id[i], batch.item_id[i], signs[i], times[i]) for i in places.tolist()]:
             self._impressions.outcomes(verdicts, self._count_outcomes)
 
     def _count_outcomes(self, likes: int, dislikes: int) -> None:

@@ -182,12 +182,12 @@ class Experiments:
             self._take_file()
             if self[name].status == "running":
                 raise UsageError(f"the experiment '{name}' is running; stop it first.")
-            self._keep({key: each for key, each in self._experiments.items() if key != name})
+            self._keep({key: experiment for key, experiment in self._experiments.items() if key != name})
 
     def _keep(self, changed: dict[str, Experiment]) -> None:
         self._refuse(changed)
         if self._path is not None:
-            content = {"experiments": {key: each.model_dump(exclude_defaults=True) for key, each in changed.items()}}
+            content = {"experiments": {key: value.model_dump(exclude_defaults=True) for key, value in changed.items()}}
             with refusing(f"Keeping the experiments in {self._path}"):
                 replace_file(self._path, yaml_text(content).encode())
             self._seen = stamp(self._path)
@@ -195,7 +195,7 @@ class Experiments:
 
     def assign(self, user: str, known: bool) -> list[Assignment]:
         """Return the variants of a user in the running experiments."""
-        found = []
+        assignments = []
         for name, experiment in self._experiments.items():
             if experiment.status != "running" or experiment.segment == ("new" if known else "known"):
                 continue
@@ -207,8 +207,8 @@ class Experiments:
             place = np.searchsorted(bounds, _uniform(salt, "variant", user), side="right")
             label = labels[min(int(place), len(labels) - 1)]
             variant = experiment.variants[label]
-            found.append(Assignment(name, label, variant.share, variant))
-        return found
+            assignments.append(Assignment(name, label, variant.share, variant))
+        return assignments
 
     def _refuse(self, experiments: Mapping[str, Experiment]) -> None:
         """Refuse running experiments that conflict with each other or do not fit the model."""
@@ -222,10 +222,10 @@ class Experiments:
                 except UsageError as error:
                     raise UsageError(f"'{label}' of the experiment '{name}' does not fit the model: {error}") from error
             touched = {key for variant in experiment.variants.values() for key in variant.parameters}
-            if experiment.interleave or any(each.model or each.explore for each in experiment.variants.values()):
+            if experiment.interleave or any(arm.model or arm.explore for arm in experiment.variants.values()):
                 touched.add("the model")
             for key in ("young", "new_slots"):
-                if any(getattr(each, key) for each in experiment.variants.values()):
+                if any(getattr(arm, key) for arm in experiment.variants.values()):
                     touched.add(key)
             for key in touched:
                 if key in changed:
@@ -244,7 +244,7 @@ def _read(path: Path) -> dict[str, Experiment]:
     raw = content.get("experiments") or {}
     if not isinstance(raw, dict):
         raise UsageError(f"'experiments' in {path} must map names to experiments, got {type(raw).__name__}.")
-    return {str(name): parse_experiment(str(name), each) for name, each in raw.items()}
+    return {str(name): parse_experiment(str(name), fields) for name, fields in raw.items()}
 
 
 def parse_experiment(name: str, raw: Any) -> Experiment:
@@ -265,7 +265,7 @@ def team_draft(lists: Sequence[Sequence[T]], k: int, rng: np.random.Generator) -
     items: list[T] = []
     teams: list[int] = []
     shown: set[T] = set()
-    queues = [iter(each) for each in lists]
+    queues = [iter(ranking) for ranking in lists]
     while len(items) < k:
         before = len(items)
         first = int(rng.integers(2))
@@ -282,4 +282,4 @@ def team_draft(lists: Sequence[Sequence[T]], k: int, rng: np.random.Generator) -
 
 def merged_parameters(assignments: Iterable[Assignment]) -> dict[str, float]:
     """Return the query-time parameters of all assignments together; they never conflict."""
-    return {name: value for each in assignments for name, value in each.settings.parameters.items()}
+    return {name: value for assignment in assignments for name, value in assignment.settings.parameters.items()}

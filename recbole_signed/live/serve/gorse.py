@@ -90,12 +90,12 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         """Take feedback; 422 where all of it is refused."""
         rows = [
             {
-                "user_id": each.UserId,
-                "item_id": each.ItemId,
-                "type": event_type(each.FeedbackType),
-                "timestamp": _in_utc(each.Timestamp or None),
+                "user_id": entry.UserId,
+                "item_id": entry.ItemId,
+                "type": event_type(entry.FeedbackType),
+                "timestamp": _in_utc(entry.Timestamp or None),
             }
-            for each in body
+            for entry in body
         ]
         if not rows:
             return RowAffected(RowAffected=0)
@@ -128,7 +128,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
     async def session(body: list[SessionFeedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the best items for a session, given by its feedback, oldest first."""
         check_k(engine, n)
-        kinds = [(each.ItemId, TYPES[event_type(each.FeedbackType)]) for each in body]
+        kinds = [(entry.ItemId, TYPES[event_type(entry.FeedbackType)]) for entry in body]
         verdicts = [(item, kind) for item, kind in kinds if kind in (LIKE, DISLIKE)]
         seen = [item for item, _ in kinds]
         return _scores(await turns.take(lambda: engine.session(verdicts, n, exclude=seen)))

@@ -65,9 +65,9 @@ class ApiKeys:
         if key is None:
             return None
         given, rank = hashed(key), None
-        for known, each in self._roles.items():  # all of them, so that the time says nothing
+        for known, known_rank in self._roles.items():  # all of them, so that the time says nothing
             if hmac.compare_digest(given, known):
-                rank = each
+                rank = known_rank
         return None if rank is None else rank >= ROLES.index(role)
 
 
@@ -108,7 +108,7 @@ class RateLimit:
         tokens = min(self._full, tokens + (now - before) * self._rate)
         if len(self._buckets) > self._most:
             silence = self._full / self._rate  # seconds after which a bucket is like a new one
-            self._buckets = {key: each for key, each in self._buckets.items() if now - each[1] < silence}
+            self._buckets = {key: bucket for key, bucket in self._buckets.items() if now - bucket[1] < silence}
             self._most = max(MOST, 2 * len(self._buckets))  # else each request would go through all of them
         enough = tokens >= 1
         self._buckets[caller] = (tokens - 1 if enough else tokens, now)

@@ -80,10 +80,10 @@ class Maintenance:
 
     def rounds(self) -> dict[str, dict[str, Any]]:
         """Return the last round of each task that had one, as clients are told of it."""
-        found = {name: asdict(each) for name, each in self._last.copy().items()}
-        for each in found.values():
-            each["error"] = None if each["error"] is None else self._engine.without_folders(each["error"])
-        return found
+        rounds = {name: asdict(last) for name, last in self._last.copy().items()}
+        for row in rounds.values():
+            row["error"] = None if row["error"] is None else self._engine.without_folders(row["error"])
+        return rounds
 
     def ask_for_refit(self) -> Refit:
         """Let a refit begin once no task runs, or keep one that waits; UsageError if one runs or the service ends."""
@@ -119,14 +119,14 @@ class Maintenance:
                 _logger.error("The %s failed: %s", name, error, exc_info=None if known else fault)
         give_memory_back()
         seconds = time.perf_counter() - started
-        found = self._last[name] = Round(time.time(), seconds, error)
+        outcome = self._last[name] = Round(time.time(), seconds, error)
         telemetry.maintenance.labels(name, "failed" if error else "done").inc()
         telemetry.maintenance_seconds.labels(name).set(seconds)
         telemetry.maintenance_failed.labels(name).set(1 if error else 0)
         if name == "refit":
             with self._lock:  # once its outcome is told
                 self.refitting = Refit()
-        return found
+        return outcome
 
     def _run(self) -> None:
         while not self._stop.is_set():

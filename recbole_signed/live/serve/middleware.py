@@ -297,11 +297,11 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
     @app.exception_handler(ProblemError)
     async def problem(_: Request, error: ProblemError) -> Response:
         nonlocal logged
-        told = engine.without_folders(error.detail)
-        if error.detail not in (told, logged):  # what a full disk refuses, it refuses again and again
+        detail = engine.without_folders(error.detail)
+        if error.detail not in (detail, logged):  # what a full disk refuses, it refuses again and again
             logged = error.detail
             _logger.warning("%s", " ".join(logged.split()))  # in one line, whatever it quotes
-        return ProblemError(error.status_code, told, error.retry_after).response()
+        return ProblemError(error.status_code, detail, error.retry_after).response()
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
@@ -392,18 +392,18 @@ def _describe(app: FastAPI, schema: dict[str, Any], required: bool) -> None:
     for route in app.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
-        needed = (each.dependency for each in route.dependencies)
-        role = next((each.role for each in needed if isinstance(each, NeedsRole)), "")
+        needed = (need.dependency for need in route.dependencies)
+        role = next((check.role for check in needed if isinstance(check, NeedsRole)), "")
         for method in route.methods or ():
             operation = schema["paths"][route.path_format][method.lower()]
             for response in operation["responses"].values():
                 content = response.get("content", {})
                 if PROBLEM in content:  # FastAPI has the schema under the type of what the route answers with
-                    response["content"] = {PROBLEM: next(each for each in content.values() if each)}
+                    response["content"] = {PROBLEM: next(body for body in content.values() if body)}
             if not role:
                 operation["security"] = []
                 continue
             # of schemes that are not OAuth, OpenAPI 3.1 lets the list hold the roles that are needed
             operation["security"] = [{HEADER: [role]}, {BEARER: [role]}, *([] if required else [{}])]
-            told = f"Needs a key with the role `{role}`{'' if required else ', where the service has keys'}."
-            operation["description"] = f"{operation.get('description', '')}\n\n{told}".strip()
+            sentence = f"Needs a key with the role `{role}`{'' if required else ', where the service has keys'}."
+            operation["description"] = f"{operation.get('description', '')}\n\n{sentence}".strip()

@@ -49,10 +49,10 @@ def _sums(case: Case) -> FloatArray:
     """Return what a case adds to the sums, ``[_COUNTS + 2 * BINS]``."""
     like, hit, new = case.sign > 0, case.position is not None, case.on_new_slot
     gain = 1 / np.log2(case.position + 2) if like and case.position is not None else 0.0
-    found = np.zeros(_COUNTS + 2 * BINS)
-    found[:_COUNTS] = like, not like, like and hit, gain, hit and not like, new and like, new and not like
-    found[_COUNTS + BINS * (not like) + min(int(case.percentile * BINS), BINS - 1)] = 1
-    return found
+    sums = np.zeros(_COUNTS + 2 * BINS)
+    sums[:_COUNTS] = like, not like, like and hit, gain, hit and not like, new and like, new and not like
+    sums[_COUNTS + BINS * (not like) + min(int(case.percentile * BINS), BINS - 1)] = 1
+    return sums
 
 
 def _figures(sums: FloatArray) -> dict[str, float | int | None]:
@@ -111,7 +111,7 @@ class LiveQuality:
         minute, longest = now // MINUTE, max(WINDOWS.values())
         with self._lock:
             if minute not in self._buckets:  # also of a clock that was ahead for a while: what it left is of no minute
-                self._buckets = {each: sums for each, sums in self._buckets.items() if abs(each - minute) < longest}
+                self._buckets = {other: sums for other, sums in self._buckets.items() if abs(other - minute) < longest}
             bucket = self._buckets.setdefault(minute, {})
             for case in cases:
                 key = case.version, case.variant, case.group
@@ -125,7 +125,7 @@ class LiveQuality:
                 if 0 <= last - minute < minutes:
                     for key, sums in bucket.items():
                         merged[name(minute, key)] = merged.get(name(minute, key), 0.0) + sums
-        return {each: _figures(sums) for each, sums in sorted(merged.items())}
+        return {key: _figures(sums) for key, sums in sorted(merged.items())}
 
     def figures(self, now: int, by: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
         """Return window -> value of ``by`` (``all`` for None) -> figures; a figure without cases is None."""
@@ -137,5 +137,5 @@ class LiveQuality:
 
     def curve(self, now: int, step: int = 10) -> list[dict[str, Any]]:
         """Return the figures of all users in steps of ``step`` minutes over the last day, oldest first."""
-        found = self._merged(now, WINDOWS["day"], lambda minute, _: minute // step * step)
-        return [{"time": minute * MINUTE, **each} for minute, each in found.items()]
+        by_minute = self._merged(now, WINDOWS["day"], lambda minute, _: minute // step * step)
+        return [{"time": minute * MINUTE, **figures} for minute, figures in by_minute.items()]

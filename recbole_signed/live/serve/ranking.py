@@ -52,7 +52,7 @@ class Ranked:
     @property
     def variant(self) -> str:
         """``experiment=variant`` of each experiment, comma-separated."""
-        return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
+        return ",".join(f"{assignment.experiment}={assignment.variant}" for assignment in self.assignments)
 
     def as_json(
         self, name: Callable[[str], str | None], why: Mapping[str, dict[str, Any]] = MappingProxyType({})
@@ -81,19 +81,19 @@ def known_score(score: float) -> float | None:
     return None if score <= UNKNOWN else score
 
 
-def why(told: Explanation, shown: ItemExplanation) -> dict[str, Any]:
+def why(explanation: Explanation, shown: ItemExplanation) -> dict[str, Any]:
     """Return what is told of an item, and how it is shown, as :class:`~.schemas.Why` has it but for model and seq."""
     columns = shown.columns
-    parts = columns.contributions / (told.factor or 1.0)
+    parts = columns.contributions / (explanation.factor or 1.0)
     rows = zip(columns.items.to_list(), columns.signs.tolist(), parts.tolist(), strict=True)
     return {
         "user": shown.user,
         "item": shown.item,
         "score": known_score(shown.score),
         "contributions": [{"item": item, "sign": sign, "contribution": part} for item, sign, part in rows],
-        "prior": known_score(told.prior),
+        "prior": known_score(explanation.prior),
         "asked": list(shown.asked),
-        **{name: getattr(told, name) for name in ("from_features", "verdict", "factor")},
+        **{name: getattr(explanation, name) for name in ("from_features", "verdict", "factor")},
         **{name: getattr(shown, name) for name in ("lowered", "cause", "common_likes", "moved", "sentence")},
     }
 
@@ -122,7 +122,7 @@ def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[in
     assert row.timestamp is not None
     item = int(row.ids[np.where(row.kind == DISLIKE, row.timestamp, -1).argmax()])
     if asked is not None:
-        others = [each for each in asked.wishes if each.item != item or each.feature or not each.dislikes]
+        others = [wish for wish in asked.wishes if wish.item != item or wish.feature or not wish.dislikes]
         if len(others) < len(asked.wishes):
             return item, edges, replace(asked, wishes=others)
     return item, edges_without(edges, user, item), asked  # it has no end
@@ -131,8 +131,8 @@ def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[in
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:
     """Return the share of a sample of items below ``item``; ``counts``, ``[n_items]``, rank in the learner's place."""
     items = _beside_others(edges, item)
-    found = learner.pair_scores(edges, np.array([user]), items[None])[0] if counts is None else counts[items]
-    others, own = found[:-1], found[-1]
+    scores = learner.pair_scores(edges, np.array([user]), items[None])[0] if counts is None else counts[items]
+    others, own = scores[:-1], scores[-1]
     return float(((others < own).sum() + 0.5 * (others == own).sum()) / len(others))
 
 
@@ -150,8 +150,8 @@ def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[Int
         return active, np.zeros(0)
     some = active[np.linspace(0, len(active) - 1, min(len(active), AUDIENCE)).astype(np.int64)]  # of all times
     items = _beside_others(edges, item)
-    found = learner.pair_scores(edges, some, np.tile(items, (len(some), 1)))
-    below = (found[:, :-1] < found[:, -1:]).mean(axis=1)
+    scores = learner.pair_scores(edges, some, np.tile(items, (len(some), 1)))
+    below = (scores[:, :-1] < scores[:, -1:]).mean(axis=1)
     best = np.argsort(-below, kind="stable")[:k]
     return some[best], below[best]
 
@@ -165,8 +165,8 @@ def refuse_unexplained(learner: Learner) -> None:
 def without_rounding(counts: np.ndarray) -> np.ndarray:
     """Return sums, ``[n]``, to :data:`BITS` bits: without the order of the summands, which differs after a restart."""
     part, exponent = np.frexp(counts)
-    found: np.ndarray = np.ldexp(np.rint(np.ldexp(part, BITS)), exponent - BITS)
-    return found
+    rounded: np.ndarray = np.ldexp(np.rint(np.ldexp(part, BITS)), exponent - BITS)
+    return rounded
 
 
 def most_liked(
@@ -199,19 +199,19 @@ def newest_edges(
 
 def announced_features(state: Any, kind: str, id: str) -> dict[str, Any] | None:
     """Return the features that were announced of a ``user`` or an ``item``; None without an announcement."""
-    found: dict[int, dict[str, Any]] = state.announcements.by_id(state.users, state.items, {kind: [id]})[kind]
-    return found.get(int((state.users if kind == "user" else state.items).id_of(id)))
+    features: dict[int, dict[str, Any]] = state.announcements.by_id(state.users, state.items, {kind: [id]})[kind]
+    return features.get(int((state.users if kind == "user" else state.items).id_of(id)))
 
 
 def asked_by(state: Any, learner: Learner, user: str) -> list[WishInfo]:
     """Return what a user asks for beside verdicts and has not taken back, the newest first."""
     asked = Asked.from_state(state, learner, int(state.users.id_of(user)))
-    found: dict[Any, list[str]] = {}
+    by_wish: dict[Any, list[str]] = {}
     for wish, value, _ in [] if asked is None else asked.moves:
-        found.setdefault(wish, []).append(value)
+        by_wish.setdefault(wish, []).append(value)
     for wish in [] if asked is None else asked.wishes:
-        found.setdefault(wish, [])
-    listed = sorted(found.items(), key=lambda each: -each[0].timestamp)
+        by_wish.setdefault(wish, [])
+    listed = sorted(by_wish.items(), key=lambda entry: -entry[0].timestamp)
     return [WishInfo(**wish.as_json(state.items), values=values) for wish, values in listed]
 
 
@@ -220,15 +220,15 @@ def asked_by(state: Any, learner: Learner, user: str) -> list[WishInfo]:
 
 def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
     """Return the probability that each of ``scores``, best first, comes first; 0 as temperature takes the best."""
-    found = np.zeros(len(scores))
+    chances = np.zeros(len(scores))
     unit = temperature * _spread(scores)  # the temperature is in standard deviations of the scores
     if len(scores) and not temperature:
-        found[0] = 1.0
+        chances[0] = 1.0
     elif len(scores):
         with np.errstate(over="ignore"):  # of a tiny unit: the best comes first
-            found = np.exp((scores - np.max(scores)).astype(np.float64) / (unit or 1.0))
-        found /= found.sum()
-    return found
+            chances = np.exp((scores - np.max(scores)).astype(np.float64) / (unit or 1.0))
+        chances /= chances.sum()
+    return chances
 
 
 def _spread(scores: np.ndarray) -> float:
@@ -242,9 +242,9 @@ def raised(scores: np.ndarray, verdicts: np.ndarray, weight: float) -> tuple[Int
     unit = weight * _spread(scores[:CANDIDATES])  # of the bonus of an item without a verdict
     # standard deviation of the beta distribution of evenly divided verdicts, over that of the uniform prior
     uncertain = np.sqrt(3 / (3 + verdicts.astype(np.float64)))
-    found = scores.astype(np.float64) + unit * uncertain
-    order = np.argsort(-found, kind="stable")
-    return order, found[order]
+    lifted = scores.astype(np.float64) + unit * uncertain
+    order = np.argsort(-lifted, kind="stable")
+    return order, lifted[order]
 
 
 def drawn_few(scores: np.ndarray, n: int, rng: np.random.Generator) -> IntArray:

@@ -115,8 +115,8 @@ class ReplicaProcesses:
 
     def start(self) -> None:
         """Start them."""
-        for each in self._replicas:
-            each.start()
+        for replica in self._replicas:
+            replica.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class ReplicaProcesses:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()  # nothing is started from here on
-        running = [each.process for each in self._replicas if each.process is not None]
+        running = [replica.process for replica in self._replicas if replica.process is not None]
         for process in running:
             process.terminate()
         for process in running:
@@ -136,8 +136,8 @@ class ReplicaProcesses:
 
     def _watch(self) -> None:
         while not (self._stop.wait(LOOK) or self._stopping()):
-            for each in self._replicas:
-                if each.look():
+            for replica in self._replicas:
+                if replica.look():
                     self._restarted()
 
 

@@ -42,7 +42,7 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     except BusyError:
         raise ProblemError(429, "Too many events wait to be written; send these again later.", 1.0) from None
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
-    count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
+    count = {name: sum(result.status == name for result in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
 
 
@@ -59,10 +59,10 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Return what answers a request."""
-        checks = [each.dependency for each in self.dependencies]
-        self.dependant.dependencies = [each for each in self.dependant.dependencies if each.call not in checks]
+        checks = [need.dependency for need in self.dependencies]
+        self.dependant.dependencies = [need for need in self.dependant.dependencies if need.call not in checks]
         answer = super().get_route_handler()
-        parameters = {each.alias: each.field_info.annotation for each in self.dependant.query_params}
+        parameters = {field.alias: field.field_info.annotation for field in self.dependant.query_params}
 
         async def handle(request: Request) -> Response:
             for check in checks:
@@ -86,7 +86,7 @@ def _check_parameters(request: Request, known: Mapping[str, Any]) -> None:
 
 def _is_list(annotation: Any) -> bool:
     """Whether a parameter of the query may be given several times: a list, or nothing."""
-    return any(get_origin(each) is list for each in (annotation, *get_args(annotation)))
+    return any(get_origin(part) is list for part in (annotation, *get_args(annotation)))
 
 
 async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:

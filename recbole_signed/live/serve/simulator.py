@@ -108,7 +108,7 @@ class Client:
         """Return the items of a list."""
         answer = self("GET", path)
         try:
-            return [str(each["item"]) for each in answer["items"]]
+            return [str(row["item"]) for row in answer["items"]]
         except (KeyError, TypeError) as error:
             raise UsageError(
                 f"{self._url} answers {path} otherwise than 'recbole-signed serve'; look at the address."
@@ -139,8 +139,8 @@ def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: st
                 events.append({"user_id": truth.users[user], "item_id": truth.items[item], "type": kind})
         if events:
             client("POST", "/v1/events", {"events": events})
-        seen.likes += sum(each["type"] == "like" for each in events)
-        seen.dislikes += sum(each["type"] == "dislike" for each in events)
+        seen.likes += sum(event["type"] == "like" for event in events)
+        seen.dislikes += sum(event["type"] == "dislike" for event in events)
     seen.expected /= max(seen.shown, 1)
     return seen
 
@@ -152,5 +152,5 @@ def _truth_of(dataset: str) -> Truth:
     rows = read_rows(data_folder(dataset))
     assert rows.tokens is not None, "they are read from a file"
     verdict = rows.signs != 0
-    users, items = (each.to_list() for each in rows.tokens)
+    users, items = (tokens.to_list() for tokens in rows.tokens)
     return Truth.of_edges(users, items, rows.users[verdict], rows.items[verdict], rows.signs[verdict])

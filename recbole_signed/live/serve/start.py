@@ -106,7 +106,7 @@ def can_begin(directory: Path) -> bool:
     """Whether a state can begin in a folder: it is empty, or holds one without a first version, which took no event."""
     if not directory.exists():
         return True
-    if not directory.is_dir() or any(not _BEGUN.fullmatch(each.name) for each in directory.iterdir()):
+    if not directory.is_dir() or any(not _BEGUN.fullmatch(path.name) for path in directory.iterdir()):
         return False
     if Versions(directory / VERSIONS).names():
         return False
@@ -120,7 +120,7 @@ def refuse_directory(directory: Path) -> None:
     """Refuse a folder in which no state can begin, before anything is read or fitted for it."""
     if not can_begin(directory):
         raise UsageError(f"{directory} is not empty; serve it without --init and --model, or name another folder.")
-    there = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
+    there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"{there} can't be written by this user, so no state can begin in {directory}.")
 
@@ -130,11 +130,11 @@ def _clear(directory: Path) -> None:
     lock = DirectoryLock(directory)
     try:
         refuse_directory(directory)
-        for each in directory.iterdir():
-            if each.is_dir():
-                shutil.rmtree(each)
-            elif each.name != LOCK:
-                each.unlink()
+        for path in directory.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
     finally:
         lock.release()
 

@@ -48,18 +48,18 @@ class Telemetry:
     @staticmethod
     def total(metric: Counter, **labels: str) -> float:
         """Return the sum of a counter over all labels but the given ones."""
-        samples = [each for family in metric.collect() for each in family.samples if each.name.endswith("_total")]
-        return sum(each.value for each in samples if labels.items() <= each.labels.items())
+        samples = [sample for family in metric.collect() for sample in family.samples if sample.name.endswith("_total")]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     @staticmethod
     def quantile(metric: Histogram, q: float, **labels: str) -> float | None:
         """Return the upper bound of the bucket that holds a quantile, seconds; None without an observation."""
         counts: dict[float, float] = {}
         for family in metric.collect():
-            for each in family.samples:
-                if each.name.endswith("_bucket") and labels.items() <= each.labels.items():
-                    bound = float(each.labels["le"])
-                    counts[bound] = counts.get(bound, 0.0) + each.value
+            for sample in family.samples:
+                if sample.name.endswith("_bucket") and labels.items() <= sample.labels.items():
+                    bound = float(sample.labels["le"])
+                    counts[bound] = counts.get(bound, 0.0) + sample.value
         total = max(counts.values(), default=0.0)
         if not total:
             return None
@@ -95,9 +95,9 @@ def _together(texts: Mapping[str, bytes]) -> bytes:
     """Return the metrics of several processes as one text, each with the name of its process as a label."""
     families: dict[str, Metric] = {}
     for process, text in texts.items():
-        for each in text_string_to_metric_families(text.decode()):
-            whole = families.setdefault(each.name, Metric(each.name, each.documentation, each.type))
-            for sample in each.samples:
+        for family in text_string_to_metric_families(text.decode()):
+            whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
                 whole.samples.append(sample._replace(labels={**sample.labels, "process": process}))
     return generate_latest(_Lazy(families.values))
 

@@ -149,24 +149,24 @@ class TrafficLog:
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")  # no erasure comes between the look and the rows
             erased = self._db.execute("SELECT seq FROM erased").fetchone()[0]
-            for each in answers:
-                if each.seq < erased or not each.items:
+            for shown in answers:
+                if shown.seq < erased or not shown.items:
                     continue
-                values = each.request, self._name(each.user), each.time, each.version, json.dumps(list(each.items))
+                values = shown.request, self._name(shown.user), shown.time, shown.version, json.dumps(list(shown.items))
                 last = self._db.execute(sql, values).lastrowid or 0
-                ids = range(last - len(each.items) + 1, last + 1)
-                own = each.exposures if len(each.exposures) > 1 else [*each.exposures] * len(ids)
+                ids = range(last - len(shown.items) + 1, last + 1)
+                own = shown.exposures if len(shown.exposures) > 1 else [*shown.exposures] * len(ids)
                 exposures = [(id, *one) for id, of_item in zip(ids, own, strict=False) for one in of_item]
                 if exposures:
                     self._db.executemany("INSERT INTO exposure VALUES (?, ?, ?, ?)", exposures)
-                    draws = [(ids[0], *draw) for draw in each.draws]
+                    draws = [(ids[0], *draw) for draw in shown.draws]
                     self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
         with self._lock:
             self._empty_wal()
 
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
         """Count verdicts (user, item, sign, ms) for the newest impression before each; return how many had one."""
-        found = 0
+        matched = 0
         with self._lock, self._db:
             for user, item, sign, at in verdicts:
                 # where none was in ATTRIBUTION before it, the first of up to SKEW after it counts
@@ -177,8 +177,8 @@ class TrafficLog:
                     "ORDER BY max(time - ?, 0), time DESC, id DESC LIMIT 1)",
                     (self._name(user), item, at - ATTRIBUTION, at + SKEW, at),
                 )
-                found += cursor.rowcount
-        return found
+                matched += cursor.rowcount
+        return matched
 
     def forget(self, user: str, seq: int) -> None:
         """Overwrite a user's impressions and write no answer from before ``seq``; UsageError where that fails."""
@@ -315,8 +315,8 @@ class ImpressionQueue:
         """Hand verdicts over, see :meth:`TrafficLog.outcome`; ``counted`` gets the likes and dislikes found."""
 
         def write() -> None:
-            by_sign = ([each for each in verdicts if each[2] == sign] for sign in (1, -1))
-            likes, dislikes = (self._log.outcome(each) for each in by_sign)
+            by_sign = ([verdict for verdict in verdicts if verdict[2] == sign] for sign in (1, -1))
+            likes, dislikes = (self._log.outcome(part) for part in by_sign)
             counted(likes, dislikes)
 
         self._queue.put(write)

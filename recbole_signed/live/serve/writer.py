@@ -130,12 +130,12 @@ class Writer:
             outcome = self._commit(jobs) if jobs else None
             with self._room:  # before the callers go on, whose next events need the room
                 self.waiting -= size
-            for each in jobs:
+            for request in jobs:
                 if isinstance(outcome, Exception):
-                    each.done.set_exception(outcome)
+                    request.done.set_exception(outcome)
                 elif outcome is not None:
                     results, seq = outcome
-                    each.done.set_result(Written(list(islice(results, len(each.rows))), seq))
+                    request.done.set_result(Written(list(islice(results, len(request.rows))), seq))
 
     def _next(self) -> Any:
         """Return the next job; meanwhile probe what failed, as a service that is not ready may be sent nothing."""
@@ -189,14 +189,14 @@ class Writer:
                 self._after(batch, np.zeros(len(batch), dtype=bool))
             raise
         if len(batch):  # rows that are not events have no id here
-            accepted = [each.status == "accepted" for each in results if each.event_id is not None]
+            accepted = [result.status == "accepted" for result in results if result.event_id is not None]
             self._after(batch, np.array(accepted, dtype=bool))
         for status in ("accepted", "duplicate", "refused"):
-            count = sum(each.status == status for each in results)
+            count = sum(result.status == status for result in results)
             self._telemetry.events.labels(status).inc(count)
         named = (  # a refused row by the id that it came with, where it has one that can be told
-            each if each.event_id is not None else replace(each, event_id=_id_in(row, "event_id") or None)
-            for each, row in zip(results, rows, strict=True)
+            result if result.event_id is not None else replace(result, event_id=_id_in(row, "event_id") or None)
+            for result, row in zip(results, rows, strict=True)
         )
         assert self._recommender.state is not None
         return named, int(self._recommender.state.applied_seq)
@@ -287,8 +287,8 @@ class Feed:
                     self._source.seek(self._writer.position(self._source.name))
                     sought = True
                 polled = self._source.poll(BATCH)
-                for each in polled.rejected:
-                    self._warn("an entry of %s is no event: %s", each.reason)
+                for letter in polled.rejected:
+                    self._warn("an entry of %s is no event: %s", letter.reason)
                 if self._taken(polled):
                     self._source.commit(polled.position)
                     self.failure = None
@@ -318,12 +318,12 @@ class Feed:
 
         def take() -> None:
             refused = []
-            for event, each in zip(events, self._writer.submit(events, read_to).result().results, strict=True):
-                if each.status == "refused":  # by this state: others that follow the stream may have taken it
-                    self._warn("an event of %s is refused: %s", str(each.reason))
-                    if each.reason != LATE_REASON and event.user_id not in forgotten:  # nothing of these is kept
+            for event, result in zip(events, self._writer.submit(events, read_to).result().results, strict=True):
+                if result.status == "refused":  # by this state: others that follow the stream may have taken it
+                    self._warn("an event of %s is refused: %s", str(result.reason))
+                    if result.reason != LATE_REASON and event.user_id not in forgotten:  # nothing of these is kept
                         row = {name: value for name, value in vars(event).items() if value not in (None, "")}
-                        refused.append(DeadLetter(str(each.reason), event.event_id, row))
+                        refused.append(DeadLetter(str(result.reason), event.event_id, row))
             if refused:
                 self._writer.keep(self._source.name, refused)
 

@@ -77,7 +77,7 @@ class KafkaSource(EventSource):
         try:
             self._consumer: Any = confluent_kafka.Consumer({**notes, **_read_settings(settings), **own}, logger=_logger)
         except (confluent_kafka.KafkaException, TypeError, ValueError) as error:
-            raise UsageError(f"Kafka refuses the settings of {settings or self.name}: {_told(error)}.") from error
+            raise UsageError(f"Kafka refuses the settings of {settings or self.name}: {_error_text(error)}.") from error
         try:
             self._partitions()
         except UsageError:
@@ -156,7 +156,7 @@ class KafkaSource(EventSource):
         """Return the numbers of all partitions, asking the brokers."""
         topic = self._asked(self._consumer.list_topics, self._topic).topics[self._topic]
         if topic.error is not None:
-            raise self._refused(_told(topic.error))
+            raise self._refused(_error_text(topic.error))
         return list(topic.partitions)
 
     def _follow(self) -> None:
@@ -168,7 +168,7 @@ class KafkaSource(EventSource):
             self._next |= dict.fromkeys(new, self._kafka.OFFSET_BEGINNING)
             if not self._from_log:
                 committed = self._asked(self._consumer.committed, [self._part(number) for number in new])
-                self._next |= {each.partition: each.offset for each in committed if each.offset >= 0}
+                self._next |= {part.partition: part.offset for part in committed if part.offset >= 0}
         if new or not self._assigned:
             parts = [self._part(number, self._next[number]) for number in numbers]
             self._consumer.assign(parts)
@@ -185,11 +185,11 @@ class KafkaSource(EventSource):
         if first is None:
             return []
         messages, failed = [], None
-        for each in [first, *(self._consumer.consume(n - 1, timeout=0) if n > 1 else [])]:
-            if each.error() is None:
-                messages.append(each)
+        for message in [first, *(self._consumer.consume(n - 1, timeout=0) if n > 1 else [])]:
+            if message.error() is None:
+                messages.append(message)
             else:
-                failed = failed or each
+                failed = failed or message
         if failed is not None:
             self._assigned = False  # what comes next is asked for again, from there
             if not messages:
@@ -206,10 +206,10 @@ class KafkaSource(EventSource):
     def _raise(self, message: Any) -> None:
         """Raise the error that a message stands for, but for lost messages that are to be passed over."""
         if message.error().code() != self._kafka.KafkaError._AUTO_OFFSET_RESET:
-            raise self._refused(_told(message.error()))
-        number, wanted = message.partition(), self._next[message.partition()]
+            raise self._refused(_error_text(message.error()))
+        number, offset = message.partition(), self._next[message.partition()]
         low, high = self._asked(self._consumer.get_watermark_offsets, self._part(number))
-        lost = f"message {wanted} of partition {number} of '{self._topic}' is gone: it holds {low} to {high - 1}"
+        lost = f"message {offset} of partition {number} of '{self._topic}' is gone: it holds {low} to {high - 1}"
         if not self._skip_lost:
             raise UsageError(
                 f"{lost}; send what is missing to another topic, or write lost=skip in the address to go on without it."
@@ -222,7 +222,7 @@ class KafkaSource(EventSource):
         try:
             return ask(about, timeout=_PATIENCE)
         except self._kafka.KafkaException as error:
-            raise self._refused(_told(error)) from error
+            raise self._refused(_error_text(error)) from error
 
     def _refused(self, why: str) -> UsageError:
         return UsageError(
@@ -231,14 +231,14 @@ class KafkaSource(EventSource):
         )
 
     def _note(self, error: Any) -> None:
-        self._down = _told(error)
+        self._down = _error_text(error)
 
     def _note_commit(self, error: Any, _: Any) -> None:
         if error is not None:
-            _logger.warning("the offsets of %s could not be set: %s", self.name, _told(error))
+            _logger.warning("the offsets of %s could not be set: %s", self.name, _error_text(error))
 
 
-def _told(error: Any) -> str:
+def _error_text(error: Any) -> str:
     """Return what an error of the client says, on one line."""
     inner = error.args[0] if isinstance(error, Exception) and error.args else error
     return " ".join((inner.str() if hasattr(inner, "str") else str(inner)).split()).rstrip(".")
@@ -252,12 +252,12 @@ def _read_settings(path: str | Path | None) -> dict[str, str]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read the settings of Kafka in {path}: {error}.") from error
-    found = {}
+    settings = {}
     for number, line in enumerate(lines, 1):
         name, equals, value = (part.strip() for part in line.partition("="))
         if not name or name.startswith("#"):
             continue
         if not equals or name in _OWN:
             raise UsageError(f"{path}:{number}: write name=value, with a name other than {', '.join(_OWN)}.")
-        found[name] = value
-    return found
+        settings[name] = value
+    return settings

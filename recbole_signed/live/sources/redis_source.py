@@ -106,7 +106,7 @@ class RedisSource(EventSource):
             groups = self._redis.xinfo_groups(self._stream)
         except self._errors as error:
             raise self._refused(error) from error
-        lag = next((each.get("lag") for each in groups if each["name"] == self._group.encode()), None)
+        lag = next((group.get("lag") for group in groups if group["name"] == self._group.encode()), None)
         return None if lag is None else int(lag)
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class RedisSource(EventSource):
             stream, groups = self._redis.xinfo_stream(self._stream), self._redis.xinfo_groups(self._stream)
         except self._errors:
             return
-        read = next((each.get("entries-read") for each in groups if each["name"] == self._group.encode()), None)
+        read = next((group.get("entries-read") for group in groups if group["name"] == self._group.encode()), None)
         lost = 0 if read is None else stream.get("entries-added", 0) - stream["length"] - read
         if lost > 0:
             _logger.warning(
@@ -146,10 +146,10 @@ class RedisSource(EventSource):
 
     def _abandoned(self, n: int) -> list[tuple[bytes, Any]]:
         while self._others is not None:
-            found = self._redis.xautoclaim(
+            reply = self._redis.xautoclaim(
                 self._stream, self._group, self._consumer, self._idle, start_id=self._others, count=n
             )
-            following, entries = found[0].decode(), found[1]
+            following, entries = reply[0].decode(), reply[1]
             self._others = None if following == "0-0" else following
             if entries:
                 return entries
@@ -157,11 +157,11 @@ class RedisSource(EventSource):
         return []
 
     def _read(self, start: str, n: int, block: int | None) -> list[tuple[bytes, Any]]:
-        found = self._redis.xreadgroup(self._group, self._consumer, {self._stream: start}, count=n, block=block)
-        if isinstance(found, dict):  # what newer versions of the client give
-            blocks: list[Any] = next(iter(found.values()), [])
+        reply = self._redis.xreadgroup(self._group, self._consumer, {self._stream: start}, count=n, block=block)
+        if isinstance(reply, dict):  # what newer versions of the client give
+            blocks: list[Any] = next(iter(reply.values()), [])
             return [entry for part in blocks for entry in part] if blocks and isinstance(blocks[0], list) else blocks
-        return found[0][1] if found else []
+        return reply[0][1] if reply else []
 
     def _refused(self, error: Exception) -> UsageError:
         self._own = "0"  # the server may have given what did not arrive here

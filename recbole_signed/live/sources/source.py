@@ -78,5 +78,5 @@ def open_source(address: str, **options: Any) -> EventSource:
             "OnlineRecommender.ingest."
         )
     module, _, name = STREAMS[scheme].partition(":")
-    found: EventSource = getattr(import_module(module), name).of_address(address, **options)
-    return found
+    source: EventSource = getattr(import_module(module), name).of_address(address, **options)
+    return source
