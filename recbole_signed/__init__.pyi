@@ -10,7 +10,7 @@ from .evaluation.metrics import register_metric as register_metric
 from .graph.signed_graph import SignedGraph as SignedGraph
 from .lab.tuning.search import tune as tune
 from .live.events import Event as Event
-from .live.replay.experiment import replay as replay
+from .live.replay.stream_run import replay as replay
 from .live.trainer import OnlineTrainer as OnlineTrainer
 from .plugin.registry import register_model as register_model
 from .runs.comparison import compare as compare

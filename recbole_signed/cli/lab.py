@@ -141,7 +141,7 @@ def replay(
 
     spec = StreamSpec.read(file)
     with stdout_for_result():
-        from recbole_signed.live.replay.experiment import replay as replay_file
+        from recbole_signed.live.replay.stream_run import replay as replay_file
         from recbole_signed.live.replay.summary import plot, replay_table, write
         from recbole_signed.runs.table_file import rows_file_of
 

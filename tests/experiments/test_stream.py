@@ -24,7 +24,7 @@ from recbole_signed.live.learners.popular import PopularLearner
 from recbole_signed.live.replay import experiment, summarise
 from recbole_signed.live.replay import summary as summaries
 from recbole_signed.live.replay import windows as replay_windows
-from recbole_signed.live.replay.experiment import Arm, run_stream
+from recbole_signed.live.replay.stream_run import Arm, run_stream
 from recbole_signed.live.replay.stream_spec import StreamSpec
 from recbole_signed.live.replay.summary import plot, replay_table, retention, write
 from recbole_signed.live.replay.windows import BASE, NEW, UNKNOWN, Cases, Replay, measure
@@ -199,7 +199,7 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
     for content in (None, "[1]"):
         if content:
             (part / "settings.json").write_text(content)
-        check_refused(r"is damaged .* remove it, and the experiment is run again", summarise, part)
+        check_refused(r"is damaged .* remove it, and the stream is run again", summarise, part)
 
 
 def test_windows_of_other_data_are_not_taken_over(noise: Callable[..., Path], run: Run) -> None:

@@ -11,7 +11,7 @@ import yaml
 from refusals import check_refused
 
 from recbole_signed.live.replay import summarise
-from recbole_signed.live.replay.experiment import run_stream
+from recbole_signed.live.replay.stream_run import run_stream
 from recbole_signed.live.replay.stream_spec import StreamSpec
 from recbole_signed.live.replay.windows import Replay, announced_features
 from recbole_signed.live.store.state import OnlineState

@@ -1,4 +1,4 @@
-"""A stream experiment as its yaml file describes it."""
+"""A stream as its yaml file describes it."""
 
 from __future__ import annotations
 

@@ -40,13 +40,13 @@ def subsets(n_windows: int) -> dict[str, pl.Expr]:
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return ``windows``, ``pooled``, ``gate``, ``cost``, ``settings`` and ``made`` of an experiment, as JSON."""
+    """Return ``windows``, ``pooled``, ``gate``, ``cost``, ``settings`` and ``made`` of a stream, as JSON."""
     try:
         return _summary(folder)
     except UsageError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, FileNotFoundError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{folder} is damaged ({error}); remove it, and the experiment is run again.") from error
+        raise UsageError(f"{folder} is damaged ({error}); remove it, and the stream is run again.") from error
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         "cost": _cost(times),
         "settings": dict(parse_json((folder / "settings.json").read_bytes())),
         "peak_memory_bytes": max(window["peak_memory_bytes"] for window in times),
-        # each once, as windows of one experiment may come from several machines; none of those of earlier versions
+        # each once, as windows of one stream may come from several machines; none of those of earlier versions
         "made": [origin for place, origin in enumerate(made) if origin not in made[:place]],
     }
 
@@ -257,7 +257,7 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """Draw Recall@20 and NDCG@20 of each arm over the windows; of an experiment on freshness, over the delay."""
+    """Draw Recall@20 and NDCG@20 of each arm over the windows; of a stream on freshness, over the delay."""
     with picture(path, 11, 4) as figure:
         axes = figure.subplots(1, len(COMPARED))
         draw = _draw_arms if summary["pooled"][0]["arm"] in TITLES else _draw_freshness

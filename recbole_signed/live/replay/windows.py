@@ -224,10 +224,10 @@ def write_window(
 
 
 def read_cases(folder: Path) -> pl.DataFrame:
-    """Return the cases of all windows of a finished experiment, with a column ``window``."""
+    """Return the cases of all windows of a finished stream, with a column ``window``."""
     files = sorted(folder.glob("window-*.parquet"), key=_number_of)
     if not files:
-        raise UsageError(f"{folder} holds no windows of a stream; run the experiment first.")
+        raise UsageError(f"{folder} holds no windows of a stream; run the stream first.")
     return pl.concat([pl.read_parquet(file).with_columns(window=number) for number, file in enumerate(files)])
 
 

@@ -45,7 +45,7 @@ TOP = 20
 
 
 def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = True) -> Path:
-    """Run an experiment, or what is left of it, and return the folder of its results; finished windows are kept."""
+    """Run a stream, or what is left of it, and return the folder of its results; finished windows are kept."""
     settings = yaml_if_there(folder / f"{folder.name}.yaml")
     data = data_sha256(folder, spec.dataset)
     state_of = digest([spec.hash(), data, settings, __version__])
@@ -218,7 +218,7 @@ class Arm:
 
 
 def fitted_learners(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> dict[str, Learner]:
-    """Return the models of an experiment, fitted to the base, by their labels, and write their settings."""
+    """Return the models of a stream, fitted to the base, by their labels, and write their settings."""
     features_of = announced_features(spec.models, folder, state)
     base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
     learners, chosen = {}, {}
