@@ -235,6 +235,13 @@ def test_a_verdict_whose_clock_is_ahead_is_taken_back(client: TestClient, route:
     assert items(client, "1", k=50) == before
 
 
+def test_a_verdict_on_an_unknown_item_is_not_taken_back(client: TestClient) -> None:
+    before = client.get("/v1/status").json()["items"]
+    check_problem(client.delete("/v1/users/1/verdicts/typo?sign=like"), 404, "there is no item 'typo'")
+    assert client.get("/v1/status").json()["items"] == before
+    assert client.get("/v1/items/typo/similar").status_code == 404
+
+
 def test_untimed_events_follow_those_from_ahead(client: TestClient, engine: Any, recommender: OnlineTrainer) -> None:
     ahead = int(time.time() * 1000) + 120_000
 

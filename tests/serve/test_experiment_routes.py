@@ -244,6 +244,19 @@ def test_another_verdict_on_what_a_user_has_judged_says_nothing_of_its_list(clie
     assert (found["likes"], found["dislikes"]) == (1, 0)
 
 
+@pytest.mark.parametrize("before", ["hide", "view", "dislike for a while", "withdrawn"])
+def test_a_verdict_on_what_is_in_no_list_says_nothing_of_the_list(client: TestClient, before: str) -> None:
+    first = items(client, "1")[0]
+    if before == "withdrawn":
+        client.put(f"/v1/items/{first}", json={"withdrawn": True}).raise_for_status()
+    else:
+        send(client, "1", first, before.split()[0], **({"duration": 3600} if " " in before else {}))
+    kind = "dislike" if " " in before else "like"
+    assert send(client, "1", first, kind, timestamp=int(time.time() * 1000) + 1000)["accepted"] == 1
+    figures = client.get("/v1/quality").json()["windows"].get("hour", {}).get("all", {})
+    assert figures.get("likes", 0) == figures.get("dislikes", 0) == 0
+
+
 def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve: Make) -> None:
     variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
     client = serve(experiments=experiments_of(rank={"variants": variants, "status": "draft"}))

@@ -354,8 +354,17 @@ def test_routes_of_gorse(client: TestClient) -> None:
     assert len(found) == 5
     assert not {"3", "5", "7"} & set(found)
     assert found == items(client, "g", k=5)
+    scored = client.get("/api/recommend/g/?n=5&offset=0", headers={"X-API-Version": "2"}).json()  # as PyGorse asks
+    assert [each["Id"] for each in scored] == found
+    assert scored == sorted(scored, key=lambda each: -each["Score"])
     assert client.delete("/api/feedback/dislike/g/5").json() == {"RowAffected": 1}
     assert client.delete("/api/feedback/read/g/7").json() == {"RowAffected": 0}
+    assert client.delete("/api/feedback/like/g/nothing").json() == {"RowAffected": 0}
+    assert client.delete("/api/feedback/g/7").json() == {"RowAffected": 0}  # a view
+    assert client.delete("/api/feedback/g/3").json() == {"RowAffected": 1}
+    assert {edge["item"] for edge in client.get("/v1/users/g").json()["edges"]} == {"7"}
+    rows[0]["UserId"] = "h"
+    client.post("/api/feedback", json=rows[:1])
     session = client.post("/api/session/recommend?n=3", json=rows).json()
     assert [set(each) for each in session] == [{"Id", "Score"}] * 3
     assert len(client.get("/api/item/3/neighbors?n=2").json()) == 2

@@ -57,10 +57,10 @@ def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
     assert log.outcome([("u", "x", 1, ATTRIBUTION + 1001)]) == 0  # too late
     assert rows(log, "i.like, i.dislike, e.propensity") == [(0, 0, 0.5), (0, 1, 0.5), (1, 0, 0.5), (0, 0, 0.5)]
     assert log.outcome([("u", "x", -1, -SKEW - 1)]) == 0  # before it was shown
-    for at in (-SKEW, -1, 500):  # by a clock that lags, and before it was shown again
-        assert log.outcome([("u", "x", -1, at)]) == 1
+    for at, news in ((-SKEW, 1), (-1, 0), (500, 0)):  # by a clock that lags, and before it was shown again
+        assert log.outcome([("u", "x", -1, at)]) == news
         assert rows(log, "i.dislike") == [(1,), (1,), (0,), (0,)]
-    assert log.outcome([("u", "x", 1, 2001)]) == 1  # taken back and given again: it is one like
+    assert log.outcome([("u", "x", 1, 2001)]) == 0  # taken back and given again: it is one like
     assert rows(log, "i.like") == [(0,), (0,), (1,), (0,)]
 
 
@@ -362,7 +362,7 @@ def test_likes_and_dislikes_that_were_found_are_counted(log: TrafficLog) -> None
     log.write([shown("1", "u", "xyz", 0)])
     waiting = ImpressionQueue(log)
     counted: Future[tuple[int, int]] = Future()
-    verdicts = [("u", "x", 1, 5), ("u", "y", 1, 5), ("u", "z", -1, 5), ("u", "w", -1, 5)]
+    verdicts = [("u", "x", 1, 5), ("u", "y", 1, 5), ("u", "z", -1, 5), ("u", "w", -1, 5), ("u", "z", -1, 6)]
     waiting.outcomes(verdicts, lambda likes, dislikes: counted.set_result((likes, dislikes)))
     assert counted.result(timeout=30) == (2, 1)
     waiting.close()

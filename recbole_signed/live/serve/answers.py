@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.api.explanations import explained
-from recbole_signed.errors import NotFoundError, UsageError
+from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import day
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, TYPES
@@ -340,7 +340,7 @@ class Answers:
     def similar(self, item: str, k: int) -> Ranked:
         """Return the items nearest to one, best first; UsageError for an unknown one."""
         with self.recommender.reading() as (state, learner):
-            number = self._item(state, item)
+            number = ranking.item_number(state, item)
             hidden = self._state.hidden_items()
             ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
             stays = ~np.isin(ids, hidden) & (ids > 0)
@@ -398,7 +398,7 @@ class Answers:
             keys = state.users.keys, state.items.keys
             asked = Asked.from_state(state, learner, number)
             ranking.refuse_unexplained(learner)
-            numbers = np.array([self._item(state, item) for item in items], dtype=np.int64)
+            numbers = np.array([ranking.item_number(state, item) for item in items], dtype=np.int64)
             explanations = explained_by(learner, state.edges, number, numbers, keys, asked)
             settings, seq, version = learner.settings, self.seq, self.version
             edges = ranking.newest_edges(state, user)[0]
@@ -473,16 +473,9 @@ class Answers:
     def audience(self, item: str, k: int) -> schemas.Audience:
         """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
         with self.recommender.reading() as (state, learner):
-            users, below = ranking.audience(learner, state.edges, self._item(state, item), k)
+            users, below = ranking.audience(learner, state.edges, ranking.item_number(state, item), k)
             named = self._named(state.users, users, below)
             return schemas.Audience(users=[schemas.Listener(user=user, percentile=value) for user, value in named])
-
-    @staticmethod
-    def _item(state: Any, item: str) -> int:
-        number = int(state.items.ids([item])[0])
-        if not 0 < number < state.edges.n_items:
-            raise NotFoundError(f"there is no item '{item}'; an item is known from its first event on.")
-        return number
 
 
 _ids = random.Random()  # seeded by the system once: to ask it for each answer takes long on some systems

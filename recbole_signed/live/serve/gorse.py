@@ -10,9 +10,10 @@ from collections.abc import Callable
 from datetime import timezone
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from recbole_signed.errors import NotFoundError
 from recbole_signed.ids_and_times import iso_time
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, TYPES
@@ -108,9 +109,20 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
     async def delete_feedback(feedback_type: str, user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
         """Take a verdict back."""
         kind = event_type(feedback_type)
-        if kind not in ("like", "dislike"):
-            return RowAffected(RowAffected=0)
-        return RowAffected(RowAffected=(await take_back(engine, user_id, item_id, kind)).accepted)
+        return await taken_back(user_id, item_id, [kind] if kind in ("like", "dislike") else [])
+
+    @app.delete("/api/feedback/{user_id}/{item_id}", dependencies=needs("write"), **tag)
+    async def delete_all_feedback(user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
+        """Take back the verdict of a user on an item."""
+        edges = (await turns.take(lambda: engine.user(user_id))).edges
+        kinds = [edge.type for edge in edges if edge.item == item_id]
+        return await taken_back(user_id, item_id, [kind for kind in kinds if kind in ("like", "dislike")])
+
+    async def taken_back(user_id: str, item_id: str, signs: list[str]) -> RowAffected:
+        with contextlib.suppress(NotFoundError):
+            answers = [await take_back(engine, user_id, item_id, sign) for sign in signs]
+            return RowAffected(RowAffected=sum(answer.accepted for answer in answers))
+        return RowAffected(RowAffected=0)
 
     @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
     async def delete_user(user_id: schemas.PathId) -> RowAffected:
@@ -118,11 +130,16 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         return RowAffected(RowAffected=(await erase(engine, user_id)).accepted)
 
     @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)
-    async def recommend(user_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
-        """Return the ids of the best items."""
+    @app.get("/api/recommend/{user_id}/", dependencies=needs("read"), **tag)  # as clients write it without a category
+    async def recommend(
+        user_id: schemas.PathId,
+        n: Annotated[int, Query(ge=1)] = 10,
+        version: Annotated[str, Header(alias="X-API-Version")] = "1",
+    ) -> list[str] | list[Score]:
+        """Return the ids of the best items; with version 2 also their scores."""
         check_k(engine, n)
         ranked = await turns.take(lambda: engine.recommend(user_id, n))
-        return [item for item, _ in ranked.items]
+        return _scores(ranked) if version == "2" else [item for item, _ in ranked.items]
 
     @app.post("/api/session/recommend", dependencies=needs("read"), **tag)
     async def session(body: list[SessionFeedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:

@@ -40,7 +40,7 @@ from recbole_signed.live.serve.schemas import SLASH
 _logger = logging.getLogger(__name__)
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
 # lists that are kept as shown: an image of a foreign page would be counted in experiments
-_KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
+_KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+/?")
 # lists whose user has an id that is written as it is
 _PLAIN_PATH = re.compile(r"/v1/users/([\w-][\w.:-]{0,99})/recommendations", re.ASCII)
 _PLAIN_QUERY = re.compile(rb"(?:k=([1-9]\d{0,3}))?(?:(?:^|(?<=\d)&)min_seq=(\d{1,15}))?")

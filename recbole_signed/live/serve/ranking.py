@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from recbole_signed.api.explanations import ItemExplanation
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import NotFoundError, UsageError
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, NAMES, SKIP, VIEW
@@ -74,6 +74,14 @@ class Ranked:
         answer = {"items": items, "model": self.version, "seq": self.seq, "variant": self.variant}
         known_user = {} if self.known is None else {"known_user": self.known}
         return {**answer, "request_id": self.request_id, **known_user}
+
+
+def item_number(state: Any, item: str) -> int:
+    """Return the number of an item; NotFoundError where no event has named it."""
+    number = int(state.items.ids([item])[0])
+    if not 0 < number < state.edges.n_items:
+        raise NotFoundError(f"there is no item '{item}'; an item is known from its first event on.")
+    return number
 
 
 def known_score(score: float) -> float | None:

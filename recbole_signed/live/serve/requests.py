@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import RepeatedKeyError, keys_once
-from recbole_signed.live.serve import schemas
+from recbole_signed.live.serve import ranking, schemas
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError
 from recbole_signed.live.serve.writer import BusyError
@@ -110,7 +110,13 @@ def check_length(engine: Engine, given: str) -> None:
 
 
 async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.EventsAnswer:
-    """Take the like or dislike of a user back."""
+    """Take the like or dislike of a user back; NotFoundError for an item that nobody has named."""
+
+    def find() -> None:
+        with engine.recommender.reading() as (state, _):
+            ranking.item_number(state, item)
+
+    await asyncio.to_thread(find)
     row = {"user_id": user, "item_id": item, "type": f"un{sign}"}
     return await _done(engine, row, f"The {sign} can't be taken back")
 

@@ -165,7 +165,7 @@ class TrafficLog:
             self._empty_wal()
 
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
-        """Count verdicts (user, item, sign, ms) for the newest impression before each; return how many had one."""
+        """Count verdicts (user, item, sign, ms) for the newest impression before each; return how many were news."""
         matched = 0
         with self._lock, self._db:
             for user, item, sign, at in verdicts:
@@ -174,7 +174,7 @@ class TrafficLog:
                 cursor = self._db.execute(
                     f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
                     "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? "
-                    "ORDER BY max(time - ?, 0), time DESC, id DESC LIMIT 1)",
+                    f"ORDER BY max(time - ?, 0), time DESC, id DESC LIMIT 1) AND {column} = 0",
                     (self._name(user), item, at - ATTRIBUTION, at + SKEW, at),
                 )
                 matched += cursor.rowcount
