@@ -160,6 +160,7 @@ def test_missing_files_and_columns(log: Raw) -> None:
     log.refuses("needs a condition for likes", **item, dislike="rating < 3")
     log.refuses("no column 'price'", **rated, keep="price")
     log.refuses("keep='rating:int' has the type 'int'; use one of token", **rated, keep="rating:int")
+    log.refuses("keep='rating:token' gives a type to a column that is converted anyway", **rated, keep="rating:token")
     log.refuses("quote='xx' is not one character", **rated, quote="xx")
     log.refuses("columns= names the column 'user' twice", columns="user,user,item", like="item >= 0")
     log("", "empty.csv").refuses("empty.csv is empty")

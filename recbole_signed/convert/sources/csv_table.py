@@ -209,6 +209,8 @@ class CsvTable(Converter):
                 raise UsageError(f"keep={name!r} would stand twice in the data set; rename that column.")
             if name not in self._column_of.values():
                 keep[name] = type_ or None
+            elif type_:
+                raise UsageError(f"keep={entry!r} gives a type to a column that is converted anyway; give none.")
         return keep
 
     @property
