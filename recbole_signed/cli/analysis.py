@@ -74,27 +74,27 @@ def tradeoff(
     }
     with stdout_for_result():
         parts_of = ((table_datasets(table, name) if table else [name]) for name in named)
-        datasets = list(dict.fromkeys(each for parts in parts_of for each in parts))
+        datasets = list(dict.fromkeys(name for parts in parts_of for name in parts))
         if not datasets:
             raise UsageError("--dataset names no data set; give one or more, as in A,B.")
         question["choose"] = choose = choose or len(datasets) > 1
         curves_of: dict[str, Any] = {}
-        for each in datasets:
-            models = asked_models(names_in([model]), each, can_trade_off, table, names_in(tuned), data_path)
-            curves_of[each] = []
+        for data_name in datasets:
+            models = asked_models(names_in([model]), data_name, can_trade_off, table, names_in(tuned), data_path)
+            curves_of[data_name] = []
             for number, (name, values) in enumerate(models.items(), 1):
-                with report_progress(f"trade-off of {name} on {each} ({number} of {len(models)})"):
-                    curves_of[each] += tradeoffs({name: values}, each, output, **question)
-            mark_front(curves_of[each])
-        parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
-        found, written, note = parts[0]
+                with report_progress(f"trade-off of {name} on {data_name} ({number} of {len(models)})"):
+                    curves_of[data_name] += tradeoffs({name: values}, data_name, output, **question)
+            mark_front(curves_of[data_name])
+        parts = [_keep_curves(curves, data_name, output, figures, choose) for data_name, curves in curves_of.items()]
+        result, written, note = parts[0]
         if len(parts) > 1:
-            found = over_splits("+".join(named), curves_of)
-            own, _ = _keep(found, output / found["name"], None)
-            text, written = to_text(splits_table(found)), [*(file for part in parts for file in part[1]), *own]
+            result = over_splits("+".join(named), curves_of)
+            own, _ = _keep(result, output / result["name"], None)
+            text, written = to_text(splits_table(result)), [*(file for part in parts for file in part[1]), *own]
         else:
             text = _text_of_curves(curves_of[datasets[0]], choose)
-    _print(found, text, written, note, as_json)
+    _print(result, text, written, note, as_json)
 
 
 def respond(
@@ -147,10 +147,10 @@ def respond(
         replace_text(rows, respond_rows(audits))
         figure = output / f"respond-{dataset}.png"
         note = note_of_missing_extra(lambda: draw_responses(audits, figure)) if figures else None
-    found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
+    result: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
     written = [rows, *([figure] if figures and not note else [])]
-    text = "\n\n".join(to_text(each) for each in (respond_table(audits), wishes_table(audits)) if each)
-    _print(found, text, written, note, as_json)
+    text = "\n\n".join(to_text(shown) for shown in (respond_table(audits), wishes_table(audits)) if shown)
+    _print(result, text, written, note, as_json)
 
 
 def segments(
@@ -172,12 +172,12 @@ def segments(
 
     overrides = parse_assignments(settings or [])
     with stdout_for_result(), report_progress(f"segments of {dataset}"):
-        found = cut(dataset, users, items, model, names_in(config), overrides, seed)
-        tables = write_assigned(found, output)
-        del found["assigned"]  # in the two files: as long as there are users
-        stem = output / f"{found['model']}-{found['dataset']}"
-        written, note = _keep(found, stem, draw_segments if figures else None)
-    _print(found, to_text(segments_table(found)), [*written, *tables], note, as_json)
+        result = cut(dataset, users, items, model, names_in(config), overrides, seed)
+        tables = write_assigned(result, output)
+        del result["assigned"]  # in the two files: as long as there are users
+        stem = output / f"{result['model']}-{result['dataset']}"
+        written, note = _keep(result, stem, draw_segments if figures else None)
+    _print(result, to_text(segments_table(result)), [*written, *tables], note, as_json)
 
 
 def _keep_curves(
@@ -188,16 +188,16 @@ def _keep_curves(
     from recbole_signed.lab.analysis import matched
     from recbole_signed.lab.analysis.tradeoff_curve import draw_tradeoff, tradeoff_rows
 
-    found, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
+    result, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
     if len(curves) > 1:
-        found, stem = {"dataset": dataset, "k": curves[0]["k"], "curves": curves}, output / dataset
+        result, stem = {"dataset": dataset, "k": curves[0]["k"], "curves": curves}, output / dataset
         if choose:
-            found["at_same_recall"] = matched(curves)
-    written, note = _keep(found, stem, (lambda _, path: draw_tradeoff(curves, path)) if figures else None)
+            result["at_same_recall"] = matched(curves)
+    written, note = _keep(result, stem, (lambda _, path: draw_tradeoff(curves, path)) if figures else None)
     if len(curves) > 1:
         written.append(stem.with_name(f"{stem.name}.jsonl"))
         replace_text(written[-1], tradeoff_rows(curves))
-    return found, written, note
+    return result, written, note
 
 
 def _text_of_curves(curves: list[dict[str, Any]], choose: bool) -> str:
@@ -210,20 +210,20 @@ def _text_of_curves(curves: list[dict[str, Any]], choose: bool) -> str:
 
 
 def _keep(
-    found: dict[str, Any], stem: Path, draw: Callable[[dict[str, Any], Path], None] | None
+    result: dict[str, Any], stem: Path, draw: Callable[[dict[str, Any], Path], None] | None
 ) -> tuple[list[Path], str | None]:
     """Write ``STEM.json`` and ``STEM.png``; return the files, and a note where the figure could not be drawn."""
     from recbole_signed.files import replace_text
 
     numbers, picture = (stem.with_name(f"{stem.name}.{ending}") for ending in ("json", "png"))
     # of one model it is the file that the next call takes the curve from
-    replace_text(numbers, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-    note = None if draw is None else note_of_missing_extra(lambda: draw(found, picture))
+    replace_text(numbers, json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    note = None if draw is None else note_of_missing_extra(lambda: draw(result, picture))
     return [numbers, *([] if draw is None or note else [picture])], note
 
 
-def _print(found: dict[str, Any], text: str, written: list[Path], note: str | None, as_json: bool) -> None:
-    document = {**found, "files": [str(path) for path in written], **({"note": note} if note else {})}
+def _print(result: dict[str, Any], text: str, written: list[Path], note: str | None, as_json: bool) -> None:
+    document = {**result, "files": [str(path) for path in written], **({"note": note} if note else {})}
     show(document, as_json, lambda: f"{text}\nwritten: {', '.join(map(str, written))}\n")
 
 

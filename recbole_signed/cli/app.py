@@ -47,7 +47,7 @@ from recbole_signed.table import Header, Section, Table, check_format, render, t
 INTERRUPTED = 130
 
 # typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
-_ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
+_ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 _COLUMNS = shutil.get_terminal_size().columns
 _NARROW = _COLUMNS < 70  # panels would cut the names of options off
@@ -102,7 +102,9 @@ def run(
     """Train and evaluate one model on one data set."""
     from recbole_signed.plugin.assignments import parse_assignments
 
-    options = [option for each in context.command.params for option in (*each.opts, *each.secondary_opts)]
+    options = [
+        option for parameter in context.command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    ]
     for word, after in zip_longest(settings or [], (settings or [])[1:], fillvalue="VALUE"):
         if word.startswith("-") and "=" not in word:
             value = "VALUE" if after.startswith("-") or "=" in after else after
@@ -127,18 +129,18 @@ def run(
 def models(as_json: Json = False) -> None:
     """List the models that can be run: this package's first, then RecBole's own."""
     with stdout_for_result():
-        found = list_models()
-    show([each.as_dict() for each in found], as_json, lambda: to_text(_models_table(found)))
+        infos = list_models()
+    show([info.as_dict() for info in infos], as_json, lambda: to_text(_models_table(infos)))
 
 
 def _models_table(models: list[ModelInfo]) -> Table:
     """Return the list for a reader: a line for each of ours, and one for each family of RecBole's."""
-    ours = [each for each in models if each.origin != "recbole"]
+    ours = [model for model in models if model.origin != "recbole"]
     stock: dict[tuple[str, str], list[str]] = {}
-    for each in models:
-        if each.origin == "recbole":
-            stock.setdefault(("" if each.refused else each.family, each.refused), []).append(each.name)
-    rows = [(each.name, "*" if each.uses_dislikes else "", each.family, each.source) for each in ours]
+    for model in models:
+        if model.origin == "recbole":
+            stock.setdefault(("" if model.refused else model.family, model.refused), []).append(model.name)
+    rows = [(model.name, "*" if model.uses_dislikes else "", model.family, model.source) for model in ours]
     return Table(
         "Models of recbole_signed and of packages that register theirs (*: learns from dislikes)",
         tuple(Header(name, left=True) for name in ("Dislikes", "Family", "Source")),
@@ -162,8 +164,8 @@ def doctor(
     if security:
         from recbole_signed.cli.doctor import trusted
 
-        found = trusted()
-        show(found, as_json, lambda: "\n".join(f"{what}: {why}" for what, why in found.items()) + "\n")
+        reasons = trusted()
+        show(reasons, as_json, lambda: "\n".join(f"{what}: {why}" for what, why in reasons.items()) + "\n")
         return
     with stdout_for_result():
         from recbole_signed.cli.doctor import diagnose, render

@@ -74,8 +74,8 @@ def convert(
 
         words = parse_options(options or [])
         folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
-        found = {"path": str(folder), **json.loads((folder / "dataset.json").read_text(encoding="utf-8"))}
-    show(found, as_json, lambda: _summary_text(found))
+        record = {"path": str(folder), **json.loads((folder / "dataset.json").read_text(encoding="utf-8"))}
+    show(record, as_json, lambda: _summary_text(record))
 
 
 def parse_options(words: Iterable[str]) -> dict[str, str]:
@@ -121,9 +121,9 @@ def describe_sources(only: str | None = None) -> list[dict[str, Any]]:
 def _sources_text(described: Sequence[Mapping[str, Any]]) -> str:
     """Return the sources for a reader."""
     lines: list[str] = []
-    for each in described:
-        lines.append(f"{each['name']}: {each['summary']}")
-        lines += map(_option_text, each["options"])
+    for source in described:
+        lines.append(f"{source['name']}: {source['summary']}")
+        lines += map(_option_text, source["options"])
     lines.append("every source:")
     lines += map(_option_text, described[0]["common_options"])
     return "\n".join(lines) + "\n"
@@ -172,9 +172,9 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """List the data sets of a folder; exit status 1 where files are not those that dataset.json describes."""
-    found = describe(root, verify=verify)
-    show(found, as_json, lambda: to_text(listed(found, root, verify=verify)))
-    raise typer.Exit(1 if any(each["problems"] for each in found) else 0)
+    datasets = describe(root, verify=verify)
+    show(datasets, as_json, lambda: to_text(listed(datasets, root, verify=verify)))
+    raise typer.Exit(1 if any(dataset["problems"] for dataset in datasets) else 0)
 
 
 @app.command()
@@ -200,9 +200,9 @@ def accept(
     show(done, as_json, lambda: "".join(map(_accepted_text, done)))
 
 
-def _accepted_text(each: dict[str, Any]) -> str:
-    what = f"accepted {', '.join(each['changed'])}" if each["changed"] else "nothing had changed"
-    return f"{each['name']}: {what}; version {each['version']}\n"
+def _accepted_text(accepted: dict[str, Any]) -> str:
+    what = f"accepted {', '.join(accepted['changed'])}" if accepted["changed"] else "nothing had changed"
+    return f"{accepted['name']}: {what}; version {accepted['version']}\n"
 
 
 def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
 
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give --data-path, or make it with 'recbole-signed convert'.")
-    found: list[dict[str, Any]] = []
+    datasets: list[dict[str, Any]] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
             record = versions.read_manifest(folder)
@@ -221,7 +221,7 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
         if record is None and not problems and not any(folder.glob("*.inter")):
             continue
         known = record or {}
-        found.append(
+        datasets.append(
             {
                 "name": folder.name,
                 "path": str(folder),
@@ -232,32 +232,32 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
                 "problems": problems,
             }
         )
-    return found
+    return datasets
 
 
-def listed(found: list[dict[str, Any]], root: Path, *, verify: bool) -> Table:
+def listed(datasets: list[dict[str, Any]], root: Path, *, verify: bool) -> Table:
     """Return the list for a reader: a table, then a sentence for each problem."""
     notes = []
-    for each in found:
-        notes += [f"changed: {problem}" for problem in each["problems"]]
-        if each["version"] is None and not each["problems"]:
-            notes.append(f"{each['path']} has no dataset.json, so nothing is known about its files.")
-        if each["changed_by_hand"]:
-            notes.append(f"{each['path']}: {', '.join(each['changed_by_hand'])} changed by hand, and accepted.")
-    if any(each["problems"] for each in found):
+    for dataset in datasets:
+        notes += [f"changed: {problem}" for problem in dataset["problems"]]
+        if dataset["version"] is None and not dataset["problems"]:
+            notes.append(f"{dataset['path']} has no dataset.json, so nothing is known about its files.")
+        if dataset["changed_by_hand"]:
+            notes.append(f"{dataset['path']}: {', '.join(dataset['changed_by_hand'])} changed by hand, and accepted.")
+    if any(dataset["problems"] for dataset in datasets):
         notes.append("Convert what has changed again, or run 'recbole-signed data accept NAME' if it was intended.")
     elif verify:
         notes.append("All files are as they were made.")
-    title = f"data sets in {root}" if found else f"no data sets in {root}"
-    lines = text_lines([_cells(each) for each in found])
+    title = f"data sets in {root}" if datasets else f"no data sets in {root}"
+    lines = text_lines([_cells(dataset) for dataset in datasets])
     return Table(title, _COLUMNS, (Section("", lines),), tuple(notes), head=(Header("name", left=True),))
 
 
-def _cells(each: dict[str, Any]) -> tuple[str, ...]:
-    rows = each["rows"] or {}
+def _cells(data: dict[str, Any]) -> tuple[str, ...]:
+    rows = data["rows"] or {}
     counts = [rows.get(sign) for sign in ("total", "like", "dislike", "neutral")]
-    numbers = [f"{number:,}" if number is not None else "-" for number in (*counts, each["users"], each["items"])]
-    return (each["name"], each["version"] or "-", *numbers, each["source"] or "-", each["package_version"] or "-")
+    numbers = [f"{number:,}" if number is not None else "-" for number in (*counts, data["users"], data["items"])]
+    return (data["name"], data["version"] or "-", *numbers, data["source"] or "-", data["package_version"] or "-")
 
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
@@ -319,19 +319,19 @@ def synth(
         from recbole_signed.lab.synth.generator import check as compare
         from recbole_signed.lab.synth.profile import find_profile
 
-        wanted, target = find_profile(profile), output / (name or f"synth-{profile}-{edges.lower()}")
+        chosen, target = find_profile(profile), output / (name or f"synth-{profile}-{edges.lower()}")
         seconds: dict[str, float] = {}
         compared: list[ProfileComparison] = []
         if write:
             disk.check_target(target, how, overwrite)
-        with report_progress(f"synthesis of {wanted.name}") as say:
+        with report_progress(f"synthesis of {chosen.name}") as say:
             began = perf_counter()
-            graph = generate(wanted, count, seed, progress=lambda title: say(f"generating {title}"))
+            graph = generate(chosen, count, seed, progress=lambda title: say(f"generating {title}"))
             seconds["generate"] = perf_counter() - began
             if check:
                 say("checking")
                 began = perf_counter()
-                compared = compare(graph, wanted)
+                compared = compare(graph, chosen)
                 seconds["check"] = perf_counter() - began
             if write:
                 done = 0
@@ -342,10 +342,10 @@ def synth(
                     say(f"writing, {done / len(graph):.0%}")
 
                 began = perf_counter()
-                disk.write(graph, target, disk.Origin(wanted.name, count, seed), how, overwrite, wrote)
+                disk.write(graph, target, disk.Origin(chosen.name, count, seed), how, overwrite, wrote)
                 seconds["write"] = perf_counter() - began
     document = {
-        "profile": wanted.name,
+        "profile": chosen.name,
         "edges": len(graph),
         "users": graph.n_users,
         "items": graph.n_items,
@@ -353,17 +353,17 @@ def synth(
         "seconds": seconds,
         "path": str(target) if write else None,
     }
-    checked = {"check": [vars(each) for each in compared]} if check else {}
+    checked = {"check": [vars(comparison) for comparison in compared]} if check else {}
     show(document | checked, as_json, lambda: to_text(_synth_table(document, compared)))
-    raise typer.Exit(0 if all(each.ok for each in compared) else 1)
+    raise typer.Exit(0 if all(comparison.ok for comparison in compared) else 1)
 
 
 def parse_count(text: str) -> int:
     """Parse a number of edges such as ``250k``, ``10M``, ``1.5m`` or ``1_000_000``."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", text.strip().lower().replace("_", "").replace(",", ""))
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", text.strip().lower().replace("_", "").replace(",", ""))
+    if match is None:
         raise UsageError(f"--edges is '{text}'; write it like 250k, 10M or 1000000.")
-    return round(float(found[1]) * _UNITS[found[2]])
+    return round(float(match[1]) * _UNITS[match[2]])
 
 
 def _synth_table(document: dict[str, Any], compared: list[ProfileComparison]) -> Table:
@@ -371,11 +371,11 @@ def _synth_table(document: dict[str, Any], compared: list[ProfileComparison]) ->
     size = f"{document['edges']:,} edges, {document['users']:,} users, {document['items']:,} items"
     rows = [
         (
-            each.statistic,
-            *("-" if value is None else f"{value:.3f}" for value in (each.measured, each.wanted, each.tolerance)),
-            "not known" if each.wanted is None else "ok" if each.ok else "OUTSIDE",
+            row.statistic,
+            *("-" if value is None else f"{value:.3f}" for value in (row.measured, row.wanted, row.tolerance)),
+            "not known" if row.wanted is None else "ok" if row.ok else "OUTSIDE",
         )
-        for each in compared
+        for row in compared
     ]
     columns = (*map(Header, ("here", "real data", "within")), Header("", left=True))
     title = f"{document['path'] or document['profile']}: {size} ({cost})"

@@ -77,11 +77,11 @@ def diagnose(self_test: bool = True) -> Report:
     """Examine this installation; ``self_test`` also trains BPR. A broken one is an outcome, not an exception."""
     from recbole_signed.runs.provenance import cores
 
-    found = _versions()
+    installed = _versions()
     start = time.perf_counter()
     seen = _examine_in_child(self_test)
     seconds = time.perf_counter() - start
-    findings = [*check(found, sys.version_info[:2]), *(Finding(**each) for each in seen.get("findings", ()))]
+    findings = [*check(installed, sys.version_info[:2]), *(Finding(**entry) for entry in seen.get("findings", ()))]
     if "failure" in seen:
         test = SelfTest("failed", seen["failure"], seconds)
     elif self_test:
@@ -95,9 +95,9 @@ def diagnose(self_test: bool = True) -> Report:
         cores=cores(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         device=seen.get("device"),
-        versions=found,
+        versions=installed,
         recbole_gnn=_folder("recbole_gnn"),
-        ray=seen.get("ray", "absent" if found["ray"] is None else "not examined"),
+        ray=seen.get("ray", "absent" if installed["ray"] is None else "not examined"),
         repairs=seen.get("repairs", {}),
         findings=tuple(findings),
         self_test=test,
@@ -124,7 +124,7 @@ def render(report: Report) -> str:
         *(f"  {name:{width}}  {reason}" for name, reason in report.repairs.items()),
         "",
         "Findings" + ("" if report.findings else ": none"),
-        *(f"  {each.level}: {each.what}; {each.cure}." for each in report.findings),
+        *(f"  {finding.level}: {finding.what}; {finding.cure}." for finding in report.findings),
         "",
         f"Self test: {test.status} ({test.seconds:.1f} s): {test.reason}",
     ]
@@ -141,10 +141,10 @@ def check(versions: Mapping[str, str | None], python: tuple[int, int]) -> list[F
     parts = {name: re.findall(r"\d+", (number or "").partition("+")[0])[:3] for name, number in versions.items()}
     have = {name: None if versions[name] is None else tuple(map(int, part)) for name, part in parts.items()}
     recbole, pandas, hyperopt = have.get("recbole"), have.get("pandas"), have.get("hyperopt")
-    found: list[Finding] = []
+    findings: list[Finding] = []
 
     def add(level: Literal["error", "warning", "info"], what: str, cure: str) -> None:
-        found.append(Finding(level, what, cure))
+        findings.append(Finding(level, what, cure))
 
     if not (3, 10) <= python < (3, 14):
         add("error", f"Python {python[0]}.{python[1]} is not supported", "use Python 3.10 to 3.13")
@@ -178,23 +178,23 @@ def check(versions: Mapping[str, str | None], python: tuple[int, int]) -> list[F
     ):
         if have.get(name) is None:
             add("info", f"{name} is missing: RecBole's {models} cannot run", f"pip install {package} to use it")
-    return found
+    return findings
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for name in PACKAGES:
-        found[name] = None
+        installed[name] = None
         for distribution in _DISTRIBUTIONS.get(name, (name,)):
             try:
-                found[name] = version(distribution)
+                installed[name] = version(distribution)
                 break
             except PackageNotFoundError:
                 continue
-        if found[name] is None and find_spec(name.replace("-", "_")) is not None:
+        if installed[name] is None and find_spec(name.replace("-", "_")) is not None:
             own = name == "recbole-signed"  # on PYTHONPATH; others may break when they are imported
-            found[name] = import_module("recbole_signed").__version__ if own else "unknown"
-    return found
+            installed[name] = import_module("recbole_signed").__version__ if own else "unknown"
+    return installed
 
 
 def _folder(package: str) -> str | None:
@@ -209,7 +209,7 @@ def _examine_in_child(self_test: bool) -> dict[str, Any]:
     """Return what `examine` saw, or the ``failure`` of the process."""
     code = "import sys; from recbole_signed.cli.doctor import examine; examine(sys.argv[1] == 'True')"
     # the child finds what this process finds, a checkout in the current folder too
-    path = os.pathsep.join(os.path.abspath(each) for each in sys.path)
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     with tempfile.TemporaryDirectory(prefix="recbole-signed-doctor-") as folder:
         try:
             done = subprocess.run(
@@ -328,7 +328,7 @@ def trusted() -> dict[str, str]:
     from recbole_signed.compat.checkpoint import TRUSTED_ROOTS
     from recbole_signed.plugin.registry import ENTRY_POINT_GROUP
 
-    points = [f"{each.name} = {each.value}" for each in entry_points(group=ENTRY_POINT_GROUP)]
+    points = [f"{point.name} = {point.value}" for point in entry_points(group=ENTRY_POINT_GROUP)]
     roots = ", ".join(sorted(TRUSTED_ROOTS))
     return {
         "settings": "texts of yaml files and command lines become values only where they are literals",

@@ -57,7 +57,7 @@ def tune(
     if table is None and (model is None or dataset is None):
         raise UsageError("say what to tune: a model (-m) on a data set (-d), or a table (--table).")
     alone = {"KEY=VALUE": given, "--start": begin, "--config": files, "--space": space, "--name": name}
-    for option in [each for each, value in alone.items() if value] if table is not None else []:
+    for option in [key for key, value in alone.items() if value] if table is not None else []:
         raise UsageError(f"{option} cannot be combined with --table; write it into the table.")
     documents = []
     with stdout_for_result():
@@ -110,7 +110,7 @@ def significance(
 
     check_format(table_format)
     with stdout_for_result(), report_progress("tests") as say:
-        found = compare_users(
+        outcome = compare_users(
             table,
             names_in(metric),
             against,
@@ -122,7 +122,7 @@ def significance(
             seed=seed,
             progress=lambda what, share: say(f"{what}, {share:.0%}"),
         )
-    show(found, as_json, lambda: render(pairwise_table(found), table_format, terminal_width()))
+    show(outcome, as_json, lambda: render(pairwise_table(outcome), table_format, terminal_width()))
 
 
 def replay(

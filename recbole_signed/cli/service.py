@@ -141,7 +141,7 @@ def _raw_options(
     from recbole_signed.convert.base import source
     from recbole_signed.convert.options import Common, describe
 
-    known = {each.name for kind in (source("csv").options_class, Common) for each in describe(kind)}
+    known = {option.name for kind in (source("csv").options_class, Common) for option in describe(kind)}
     mine = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in known]
     given = parse_options(mine)
     for side in ("items", "users"):
@@ -187,9 +187,9 @@ def report(state: State, name: Name, experiments: ExperimentsFile = None, as_jso
     """Compare the variants of an experiment: rates, differences with intervals, corrected p-values."""
     from recbole_signed.live.serve.ab_report import report_of
 
-    log, found = _log_and_experiment(state, name, experiments)
+    log, experiment = _log_and_experiment(state, name, experiments)
     with stdout_for_result():
-        result = report_of(log, name, found)
+        result = report_of(log, name, experiment)
     show(result, as_json, lambda: report_text(result))
 
 
@@ -207,19 +207,19 @@ def report_text(result: dict[str, Any]) -> str:
             f"  (requests won by {requests}, ties {result['request_ties']:,})\n"
         )
     lines = [f"{result['experiment']}: control is {result['control']}"]
-    for name, each in result["variants"].items():
+    for name, variant in result["variants"].items():
         lines.append(
-            f"  {name:16} {each['users']:8,} users {each['impressions']:12,.0f} impressions "
-            f"like rate {each['like_rate']:.4f}  dislike rate {each['dislike_rate']:.4f}"
+            f"  {name:16} {variant['users']:8,} users {variant['impressions']:12,.0f} impressions "
+            f"like rate {variant['like_rate']:.4f}  dislike rate {variant['dislike_rate']:.4f}"
         )
-    for each in result["comparisons"]:
-        low, high = (_shown(bound, "+.4f") for bound in each["always_valid"])
-        relative, least, most = (_shown(each[name], "+.1%") for name in ("relative", "relative_low", "relative_high"))
+    for row in result["comparisons"]:
+        low, high = (_shown(bound, "+.4f") for bound in row["always_valid"])
+        relative, least, most = (_shown(row[name], "+.1%") for name in ("relative", "relative_low", "relative_high"))
         lines.append(
-            f"  {each['variant']:16} {each['metric']:14} {relative:>7} [{least}, {most}]  "
-            f"p {_shown(each['pvalue_corrected'], '.3g')}  always valid: {low} to {high}"
+            f"  {row['variant']:16} {row['metric']:14} {relative:>7} [{least}, {most}]  "
+            f"p {_shown(row['pvalue_corrected'], '.3g')}  always valid: {low} to {high}"
         )
-    if few := [f"{each['metric']} of {each['variant']}" for each in result["comparisons"] if each["few_users"]]:
+    if few := [f"{row['metric']} of {row['variant']}" for row in result["comparisons"] if row["few_users"]]:
         lines.append(
             f"  Few users carry most of {', '.join(few)}: only the interval that is valid at every look holds there."
         )
@@ -232,14 +232,14 @@ def report_text(result: dict[str, Any]) -> str:
             f"  {result['sample_ratio']['other_shares']:,} users came under other shares, so the differences mix what "
             "was shown at different times; give an experiment with other shares a new name."
         )
-    for name, each in result.get("policies", {}).items():
+    for name, policy in result.get("policies", {}).items():
         rates = [
             f"{sign} rate {_shown(rate['value'], '.4f')} [{_shown(rate['low'], '.4f')}, {_shown(rate['high'], '.4f')}]"
-            for sign, rate in (("like", each["like_rate"]), ("dislike", each["dislike_rate"]))
+            for sign, rate in (("like", policy["like_rate"]), ("dislike", policy["dislike_rate"]))
         ]
         lines.append(
-            f"  First places, had everybody got {name}: {'  '.join(rates)}  {each['effective_size']:,.0f} effective "
-            f"lists, mean weight {each['weight']:.2f} (about 1 where the draws cover it)"
+            f"  First places, had everybody got {name}: {'  '.join(rates)}  {policy['effective_size']:,.0f} effective "
+            f"lists, mean weight {policy['weight']:.2f} (about 1 where the draws cover it)"
         )
     if result["cuped"]:
         lines.append("  Differences are adjusted by the users' own rates before the experiment (CUPED).")

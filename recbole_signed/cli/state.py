@@ -38,14 +38,14 @@ def _versions(state: Path) -> Any:
 @versions.command("list")
 def list_versions(state: State, as_json: Json = False) -> None:
     """List the versions, oldest first; the one to start from is marked."""
-    found = _versions(state).describe()
+    listed = _versions(state).describe()
     lines = ["  version   seq          made                  size MB  model"]
-    for each in found:
-        seq = "damaged" if each.damage else str(each.applied_seq)
-        notes = " ".join(filter(None, (each.model, each.data, "(pinned)" * each.pinned)))
-        mark = "*" if each.current else " "
-        lines.append(f"{mark} {each.name:9} {seq:12} {each.created:21} {each.bytes / 1e6:7.1f}  {notes}")
-    _print([vars(each) for each in found], as_json, "\n".join(lines) if found else "There is no version yet.")
+    for version in listed:
+        seq = "damaged" if version.damage else str(version.applied_seq)
+        notes = " ".join(filter(None, (version.model, version.data, "(pinned)" * version.pinned)))
+        mark = "*" if version.current else " "
+        lines.append(f"{mark} {version.name:9} {seq:12} {version.created:21} {version.bytes / 1e6:7.1f}  {notes}")
+    _print([vars(version) for version in listed], as_json, "\n".join(lines) if listed else "There is no version yet.")
 
 
 @versions.command()
@@ -65,10 +65,10 @@ def _held_versions(state: Path) -> Iterator[Any]:
     """Give the versions of a state that nobody writes meanwhile."""
     from recbole_signed.files import DirectoryLock
 
-    found = _versions(state)
+    held = _versions(state)
     lock = DirectoryLock(state)
     try:
-        yield found
+        yield held
     finally:
         lock.release()
 
@@ -76,8 +76,8 @@ def _held_versions(state: Path) -> Iterator[Any]:
 @versions.command()
 def rollback(state: State, version: Name, as_json: Json = False) -> None:
     """Start from an older version the next time; events since then are replayed on it, none is lost."""
-    with _held_versions(state) as found:
-        found.rollback(version)
+    with _held_versions(state) as held:
+        held.rollback(version)
     _print({"current": version}, as_json, f"{version} is the version to start from.")
 
 
@@ -88,8 +88,8 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Throw old versions away."""
-    with _held_versions(state) as found:
-        gone = found.collect(keep)
+    with _held_versions(state) as held:
+        gone = held.collect(keep)
     _print({"removed": gone}, as_json, f"Removed: {', '.join(gone)}." if gone else "Nothing to remove.")
 
 
@@ -179,13 +179,13 @@ def export(
     """Write the likes, dislikes, skips and views in force to a file; the state may be written meanwhile."""
     from recbole_signed.api import write_feedback
 
-    told = write_feedback(state, output, user, progress=not as_json)
+    counts = write_feedback(state, output, user, progress=not as_json)
     _print(
-        told,
+        counts,
         as_json,
-        f"{output}: {counted(told['rows'], 'row')}, {counted(told['likes'], 'like')} and "
-        f"{counted(told['dislikes'], 'dislike')} among them; "
-        f"users: {told['users']:,}, items: {told['items']:,}; up to seq {told['seq']}.",
+        f"{output}: {counted(counts['rows'], 'row')}, {counted(counts['likes'], 'like')} and "
+        f"{counted(counts['dislikes'], 'dislike')} among them; "
+        f"users: {counts['users']:,}, items: {counts['items']:,}; up to seq {counts['seq']}.",
     )
 
 
@@ -248,8 +248,8 @@ def verify(state: State, as_json: Json = False) -> None:
     damage, rejected = _damage(state, path)
     n = len(_versions(state).names())
     lines = [f"{name}: {reason}" for name, reason in damage.items()]
-    found = f"{counted(n, 'version')}, {counted(rejected, 'rejected event')}"
-    lines.append(f"{found}: {'damaged' if damage else 'no damage found'}.")
+    summary = f"{counted(n, 'version')}, {counted(rejected, 'rejected event')}"
+    lines.append(f"{summary}: {'damaged' if damage else 'no damage found'}.")
     _print({"damage": damage, "versions": n, "dead_letters": rejected}, as_json, "\n".join(lines))
     raise typer.Exit(1 if damage else 0)
 

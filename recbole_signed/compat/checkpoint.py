@@ -80,7 +80,7 @@ def _may_reduce(unpickler: Any) -> bool:
     # an object of a trusted class as an argument would have its methods called, which its state can redirect
     roots = (*TRUSTED_ROOTS, *_CLASSES_BELOW)
     called, arguments = unpickler.stack[-2:]
-    plain = not any(_below(type(each).__module__, roots) for each in arguments)
+    plain = not any(_below(type(argument).__module__, roots) for argument in arguments)
     return id(called) in unpickler.callables and (plain or id(called) in unpickler.by_user)
 
 
@@ -146,11 +146,11 @@ class CheckpointUnpickler(pickle._Unpickler):
 
     def load(self) -> Any:
         """Return what the file holds; a checkpoint's configuration then knows the vocabulary of the training."""
-        found = super().load()
-        settings = getattr(found.get("config"), "final_config_dict", None) if isinstance(found, dict) else None
+        content = super().load()
+        settings = getattr(content.get("config"), "final_config_dict", None) if isinstance(content, dict) else None
         if isinstance(settings, dict) and settings.get(VOCABULARY):
             settings[TRAINED_VOCABULARY] = settings[VOCABULARY]
-        return found
+        return content
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Return the object of that name; raise `pickle.UnpicklingError` if a checkpoint has no use for it."""
@@ -158,36 +158,36 @@ class CheckpointUnpickler(pickle._Unpickler):
         import torch
 
         module = SPELLINGS.get(module, module)
-        found: Any = self.replaced.get((module, name))
-        if found is not None or name in self.called.get(module, "").split():
-            return self._may_call(found or _resolve(module, name))
+        target: Any = self.replaced.get((module, name))
+        if target is not None or name in self.called.get(module, "").split():
+            return self._may_call(target or _resolve(module, name))
         if name in self.named.get(module, "").split():
             return _resolve(module, name)
         roots = (*TRUSTED_ROOTS, *_CLASSES_BELOW)
         if _below(module, roots):
-            found = _resolve(module, name)
-            if isinstance(found, type) and _below(found.__module__, roots):
-                return self._may_call(found) if issubclass(found, enum.Enum) else found
-        if module == "torch" and isinstance(found := vars(torch).get(name), torch.dtype):
-            return found
-        found = vars(np).get(name) if module == "numpy" else None
-        if isinstance(found, type) and issubclass(found, np.generic):
-            return found
+            target = _resolve(module, name)
+            if isinstance(target, type) and _below(target.__module__, roots):
+                return self._may_call(target) if issubclass(target, enum.Enum) else target
+        if module == "torch" and isinstance(target := vars(torch).get(name), torch.dtype):
+            return target
+        target = vars(np).get(name) if module == "numpy" else None
+        if isinstance(target, type) and issubclass(target, np.generic):
+            return target
         for entry in torch.serialization.get_safe_globals():
             named = entry if isinstance(entry, tuple) else (entry, f"{entry.__module__}.{entry.__qualname__}")
-            found, path = named
+            target, path = named
             if path == f"{module}.{name}":
-                self.by_user[id(found)] = found
-                return self._may_call(found)
+                self.by_user[id(target)] = target
+                return self._may_call(target)
         raise pickle.UnpicklingError(
             f"This file names '{module}.{name}', which RecBole's own checkpoints do not hold, so it was not "
             "loaded; if you trust the file, register the model first (register_model, --import), allow the name with "
             "torch.serialization.add_safe_globals, or your package with recbole_signed.compat.checkpoint.TRUSTED_ROOTS."
         )
 
-    def _may_call(self, found: Any) -> Any:
-        self.callables[id(found)] = found
-        return found
+    def _may_call(self, target: Any) -> Any:
+        self.callables[id(target)] = target
+        return target
 
 
 def _resolve(module: str, name: str) -> Any:

@@ -51,8 +51,8 @@ def teacher_is_a_class(module: ModuleType) -> None:
     import torch
 
     def teacher(text: str) -> Any:
-        classes = {name: each for name, each in vars(module).items() if isinstance(each, type)}
-        known = [name for name, each in classes.items() if issubclass(each, torch.nn.Module)]
+        classes = {name: kind for name, kind in vars(module).items() if isinstance(kind, type)}
+        known = [name for name, kind in classes.items() if issubclass(kind, torch.nn.Module)]
         if text not in known:
             raise UsageError(f"there is no teacher network '{text[:80]}'{ending(text, known)}")
         return classes[text]
@@ -111,14 +111,12 @@ class CachedDataUnpickler(CheckpointUnpickler):
 
 def _read(file: Any) -> Any:
     try:
-        found = CachedDataUnpickler(file).load()
-        files = (
-            Path(found.dataset_path).glob(f"{escape(found.dataset_name)}.*") if hasattr(found, "dataset_path") else ()
-        )
+        data = CachedDataUnpickler(file).load()
+        files = Path(data.dataset_path).glob(f"{escape(data.dataset_name)}.*") if hasattr(data, "dataset_path") else ()
         newer = [path for path in files if path.stat().st_mtime_ns > os.fstat(file.fileno()).st_mtime_ns]
         if newer:
             raise pickle.UnpicklingError(f"{newer[0]} was changed since")
-        return found
+        return data
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # a crafted file may fail anywhere

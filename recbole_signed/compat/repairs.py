@@ -44,8 +44,8 @@ class _StandIns(importlib.abc.MetaPathFinder):
             return None
         self._searching.add(fullname)  # the other finders may ask the import system again, and so this one
         try:
-            found = (each.find_spec(fullname, path, target) for each in sys.meta_path if each is not self)
-            spec = next((each for each in found if each is not None), None)
+            specs = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
+            spec = next((spec for spec in specs if spec is not None), None)
         finally:
             self._searching.discard(fullname)
         if spec is not None and spec.loader is not None:
@@ -157,7 +157,7 @@ def _torch_sparse_stand_in() -> dict[str, ModuleType]:
     try:
         importlib.import_module("torch_sparse")
     except Exception as error:  # also OSError: a wheel built for another torch
-        for name in [each for each in sys.modules if each.split(".")[0] == "torch_sparse"]:
+        for name in [module for module in sys.modules if module.split(".")[0] == "torch_sparse"]:
             del sys.modules[name]
         stand_in = ModuleType("torch_sparse")
         stand_in.matmul = _no_torch_sparse  # type: ignore[attr-defined]
@@ -361,7 +361,7 @@ def saved_loaders_keep_their_order(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def save(config: Any, dataloaders: Any) -> None:
-        generators = [(each, each.generator, getattr(each.sampler, "generator", None)) for each in dataloaders]
+        generators = [(loader, loader.generator, getattr(loader.sampler, "generator", None)) for loader in dataloaders]
         original(config, dataloaders)
         for loader, own, of_sampler in generators:
             loader.generator, loader.sampler.generator = own, of_sampler

@@ -42,7 +42,7 @@ def save_filter(fitted: SpectralFilter, path: Path) -> None:
     numbers = {"n_users": fitted.n_users, "median_degree": fitted.median_degree, **asdict(fitted.settings)}
     counters = fitted.counters
     tensors = (fitted.vectors, fitted.values, counters.likes, counters.dislikes)
-    named = {name: each.contiguous() for name, each in zip(TENSORS, tensors, strict=True)}
+    named = {name: tensor.contiguous() for name, tensor in zip(TENSORS, tensors, strict=True)}
     with replacing(path) as unfinished:
         save_file(named, unfinished, metadata={"kind": KIND, "numbers": json.dumps(numbers)})
 
@@ -71,14 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--oversampling", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
-    for each in fields(FilterSettings):
-        parser.add_argument(f"--{each.name.replace('_', '-')}", type=type(each.default), default=each.default)
+    for field in fields(FilterSettings):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     chosen = parser.parse_args(arguments)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several:
         dist.init_process_group("gloo")
     try:
-        settings = FilterSettings(**{each.name: getattr(chosen, each.name) for each in fields(FilterSettings)})
+        settings = FilterSettings(**{field.name: getattr(chosen, field.name) for field in fields(FilterSettings)})
         first = not several or dist.get_rank() == 0
         done = 0
 
@@ -259,7 +259,7 @@ class ShardOperator:
             for first in range(0, block.n_users, ROWS):
                 some = [part.rows(first, ROWS) for part in whole]
                 # copies: the files are mapped read-only, which torch does not know
-                parts = [SparseTerm(each.indptr.copy(), each.indices.copy(), each.weight) for each in some]
+                parts = [SparseTerm(term.indptr.copy(), term.indices.copy(), term.weight) for term in some]
                 degrees = np.zeros(parts[0].n_rows)
                 for part in parts:
                     self._provide(part.weight, len(part.indices))

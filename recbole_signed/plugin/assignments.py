@@ -73,7 +73,7 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             said = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) else [key]
-            over = [old for old in result if any(old == each or old.startswith(f"{each}.") for each in said)]
+            over = [old for old in result if any(old == path or old.startswith(f"{path}.") for path in said)]
             for old in over:
                 if old != key and old not in layer:
                     del result[old]
@@ -103,8 +103,8 @@ def with_dotted(dotted: Mapping[str, Any], *bases: Mapping[str, Any]) -> dict[st
         if not all((top, *inner)):
             raise UsageError(f"'{key}' is not a key; write it like eval_args.order=TO.")
         if top not in result:
-            found = next((base[top] for base in bases if top in base), None)
-            result[top] = {} if found is None else copy.deepcopy(found)
+            inherited = next((base[top] for base in bases if top in base), None)
+            result[top] = {} if inherited is None else copy.deepcopy(inherited)
         place = result[top]
         path = top
         for name in inner[:-1]:

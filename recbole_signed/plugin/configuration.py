@@ -173,7 +173,7 @@ def check_valid_metric(config: Any) -> None:
 
     chosen, metrics, lengths = config["valid_metric"], list(config["metrics"]), list(config["topk"])
     name, _ = split_length(chosen)
-    if name.lower() not in (each.lower() for each in metrics):
+    if name.lower() not in (metric.lower() for metric in metrics):
         raise UsageError(f"valid_metric is {chosen}, but metrics are {', '.join(metrics)}; add it to them.")
     if name.lower() in IN_GROUPS:
         raise UsageError(f"valid_metric is {chosen}, which has a value for each group; choose another one.")
@@ -226,20 +226,20 @@ def _warn_of_ratings(config: Any) -> None:
         )
 
 
-def set_threads(wanted: Any, folder: Path) -> None:
+def set_threads(threads: Any, folder: Path) -> None:
     """Let torch compute with so many threads; None: one for files below :data:`SMALL_BYTES`, else torch's choice."""
     import torch
 
     at_first = _threads_at_first()
-    if wanted is None:
+    if threads is None:
         if "OMP_NUM_THREADS" in os.environ:
             return
-        size = sum(each.stat().st_size for each in folder.glob("*.inter")) if folder.is_dir() else SMALL_BYTES
-        wanted = 1 if size < SMALL_BYTES else at_first
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
-        raise UsageError(f"threads is {wanted!r}; it must be a whole number of 1 or more.")
-    if torch.get_num_threads() != wanted:
-        torch.set_num_threads(wanted)
+        size = sum(file.stat().st_size for file in folder.glob("*.inter")) if folder.is_dir() else SMALL_BYTES
+        threads = 1 if size < SMALL_BYTES else at_first
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise UsageError(f"threads is {threads!r}; it must be a whole number of 1 or more.")
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @cache
@@ -266,7 +266,7 @@ def recbole_keys() -> frozenset[str]:
     folder = registry.recbole_folder()
     assert folder is not None, "RecBole is a dependency"
     lists = runpy.run_path(str(folder / "utils" / "argument_list.py"))
-    keys = {key for name, found in lists.items() if name.endswith("_arguments") for key in found}
+    keys = {key for name, arguments in lists.items() if name.endswith("_arguments") for key in arguments}
     for path in (folder / "properties").rglob("*.yaml"):
         if path.stem != "url":
             keys.update(re.findall(r"^([A-Za-z_]\w*) *:", path.read_text(encoding="utf-8"), re.MULTILINE))

@@ -97,18 +97,18 @@ def facts_of(model: str) -> ModelFacts:
     if _is_known(entry.module):
         return own_facts()[model]
     kind = _class_of(entry)
-    found = {name: getattr(kind, name) for name in NAMES if hasattr(kind, name)}
-    found["display_name"] = vars(kind).get("display_name", "")  # it names one class
-    return _made(found)
+    facts = {name: getattr(kind, name) for name in NAMES if hasattr(kind, name)}
+    facts["display_name"] = vars(kind).get("display_name", "")  # it names one class
+    return _made(facts)
 
 
 def _class_of(entry: registry.ModelEntry) -> type:
     """Return the class of a model from outside; one without facts where it can't be imported, as its run will say."""
     try:
-        found = registry.load_object(f"{entry.module}:{entry.name}")
+        kind = registry.load_object(f"{entry.module}:{entry.name}")
     except Exception:
         return object
-    return found if isinstance(found, type) else object
+    return kind if isinstance(kind, type) else object
 
 
 def display_name(model: str) -> str:
@@ -128,11 +128,11 @@ def class_name(name: object) -> str:
 
 def class_names(*names: object) -> list[str]:
     """Return the :func:`class_name` of each; raise :func:`~.registry.unknown_model` for the first that no model has."""
-    found, known = [class_name(name) for name in names], registry.known_model_names() if names else []
-    for name in found:
+    classes, known = [class_name(name) for name in names], registry.known_model_names() if names else []
+    for name in classes:
         if name not in known:
             raise registry.unknown_model(name)
-    return found
+    return classes
 
 
 def foreign_code(model: str) -> str | None:
@@ -141,10 +141,10 @@ def foreign_code(model: str) -> str | None:
     if path is None:
         return None
     entry = registry.models()[model]
-    named = [each.partition(":")[0] for each in (entry.dataset, entry.trainer) if each is not None]
+    named = [reference.partition(":")[0] for reference in (entry.dataset, entry.trainer) if reference is not None]
     bases = [kind.__module__ for kind in _class_of(entry).__mro__]
-    modules = [each for each in dict.fromkeys([entry.module, *bases, *named]) if not _is_known(each)]
-    home, roots = _home(entry.module), {each.partition(".")[0] for each in (entry.module, *named)}
+    modules = [module for module in dict.fromkeys([entry.module, *bases, *named]) if not _is_known(module)]
+    home, roots = _home(entry.module), {name.partition(".")[0] for name in (entry.module, *named)}
 
     def is_own(module: str) -> bool:
         root = module.partition(".")[0]
@@ -155,8 +155,8 @@ def foreign_code(model: str) -> str | None:
         spec = _spec(module)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
             paths[Path(spec.origin)] = None
-            modules += [each for each in _imports(spec, is_own) if each not in modules]
-    sums = [sha256(each) for each in paths]
+            modules += [imported for imported in _imports(spec, is_own) if imported not in modules]
+    sums = [sha256(file) for file in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
@@ -165,7 +165,7 @@ def lineage(model: str) -> Iterator[str]:
     yield model
     entry = registry.models().get(model)
     kind = object if entry is None else registry.load_object(f"{entry.module}:{entry.name}")
-    yield from (each.__name__ for each in kind.__mro__[1:])
+    yield from (base.__name__ for base in kind.__mro__[1:])
 
 
 def _is_known(module: str) -> bool:
@@ -201,18 +201,18 @@ def _parsed(path: Path, changed_ns: int) -> ast.Module:
     return ast.parse(path.read_bytes())
 
 
-def _imports(spec: ModuleSpec, wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Yield the wanted modules that the statements of a module import, wherever they stand."""
+def _imports(spec: ModuleSpec, accepts: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the accepted modules that the statements of a module import, wherever they stand."""
     path, package = Path(str(spec.origin)), _package(spec)
     for node in ast.walk(_parsed(path, path.stat().st_mtime_ns)):
         if isinstance(node, ast.Import):
-            yield from (each.name for each in node.names if wanted(each.name))
+            yield from (alias.name for alias in node.names if accepts(alias.name))
         elif isinstance(node, ast.ImportFrom):
             origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            if wanted(origin) and (found := _spec(origin)) is not None:
+            if accepts(origin) and (imported := _spec(origin)) is not None:
                 yield origin
-                if found.submodule_search_locations:  # what is looked for in a module is imported with it
-                    yield from (f"{origin}.{each.name}" for each in node.names)
+                if imported.submodule_search_locations:  # what is looked for in a module is imported with it
+                    yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
 def default_file(model: str) -> Path | None:
@@ -221,7 +221,7 @@ def default_file(model: str) -> Path | None:
     return None if entry is None else entry.properties or registry.properties_of(_class_of(entry))
 
 
-NAMES = frozenset(each.name for each in fields(ModelFacts))
+NAMES = frozenset(fact.name for fact in fields(ModelFacts))
 
 
 # ---- families: the groups that figures colour and that the report compares ----
@@ -284,5 +284,5 @@ def list_models() -> list[ModelInfo]:
         ModelInfo(name, "recbole", family, False, "", refused=why_unsigned(name, family) or "")
         for name, family in registry.stock_models()
     ]
-    families = list(dict.fromkeys(("general", *sorted(each.family for each in stock))))
-    return ours + sorted(stock, key=lambda each: (families.index(each.family), each.name.lower()))
+    families = list(dict.fromkeys(("general", *sorted(model.family for model in stock))))
+    return ours + sorted(stock, key=lambda model: (families.index(model.family), model.name.lower()))

@@ -81,9 +81,9 @@ def _on_configuration(module: ModuleType) -> None:
 def _find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
     """Find a model by its class, its name, or as tables print it; an unknown one ends in a sentence."""
     try:
-        found = wrapped(*args, **kwargs)
-        registry.lead_to(found[1])
-        return found
+        answer = wrapped(*args, **kwargs)
+        registry.lead_to(answer[1])
+        return answer
     except (AttributeError, UsageError, ModuleNotFoundError) as error:
         name = args[0] if args and isinstance(args[0], str) else instance.external_config_dict.get("model")
         if name in registry.known_model_names():  # the fault lies in the model's own module
@@ -164,9 +164,9 @@ def _on_trainer(module: ModuleType) -> None:
         elif cls in (module.Trainer, module.TraditionalTrainer):
             # of a model that is given as a class, and not registered by its name
             own = getattr(getattr(config, "model_class", None), "trainer_class", None)
-            found = None if own is None else registry.load_object(own)
-            if isinstance(found, type) and issubclass(found, module.Trainer):
-                cls = _as_kind_of(cls, found)
+            own_class = None if own is None else registry.load_object(own)
+            if isinstance(own_class, type) and issubclass(own_class, module.Trainer):
+                cls = _as_kind_of(cls, own_class)
             elif cls is module.Trainer and any(config[key] for key in OWN_TRAINER_KEYS):
                 from recbole_signed.trainer.signed_trainer import SignedTrainer
 
@@ -364,10 +364,10 @@ def _on_ease(module: ModuleType) -> None:
         instance.device = config["device"]
 
     def other_parameter(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        found = wrapped(*args, **kwargs)
-        kept = found.get("item_similarity")
+        parameters = wrapped(*args, **kwargs)
+        kept = parameters.get("item_similarity")
         # a tensor is written from where it lies; of an array, pickle makes copies first
-        return {**found, "item_similarity": torch.from_numpy(kept)} if type(kept) is np.ndarray else found
+        return {**parameters, "item_similarity": torch.from_numpy(kept)} if type(kept) is np.ndarray else parameters
 
     def load_other_parameter(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
         wrapped(*args, **kwargs)
@@ -395,8 +395,8 @@ def _on_case_study(module: ModuleType) -> None:
         loader = given["test_data"]
         if hasattr(loader, "hidden"):
             dataset = loader.dataset
-            wanted = torch.as_tensor(given["uid_series"])[:, None]
-            rows = dataset.inter_feat[(dataset.inter_feat[dataset.uid_field] == wanted).nonzero(as_tuple=True)[1]]
+            users = torch.as_tensor(given["uid_series"])[:, None]
+            rows = dataset.inter_feat[(dataset.inter_feat[dataset.uid_field] == users).nonzero(as_tuple=True)[1]]
             scores[loader.hidden(rows[dataset.uid_field], rows[dataset.iid_field])] = -math.inf
         return scores
 

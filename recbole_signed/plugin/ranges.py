@@ -44,10 +44,10 @@ class Interval:
     @staticmethod
     def parse(text: str) -> Interval | Words:
         """Read a declaration: ``[0, inf)``, ``(0, 1]``, ``int [1, 16]``; or words, as in ``euler | rk4``."""
-        found = _INTERVAL.fullmatch(text)
-        if found is None:
+        match = _INTERVAL.fullmatch(text)
+        if match is None:
             return Words(tuple(text.split(" | ")))
-        whole, left, low, high, right = found.groups()
+        whole, left, low, high, right = match.groups()
         return Interval(int if whole else float, float(low), float(high), left == "(", right == ")")
 
     def __str__(self) -> str:
@@ -71,14 +71,14 @@ class Interval:
 class Listed:
     """A parameter that is a list of values, each of which has the same range: RecBole's HGN has two ``reg_weight``."""
 
-    each: Interval | Words
+    values: Interval | Words
 
     def __str__(self) -> str:
-        return f"a list, each of its values {self.each}"
+        return f"a list, each of its values {self.values}"
 
     def holds(self, value: Any) -> bool:
         """Whether a value is a list of them."""
-        return isinstance(value, (list, tuple)) and all(self.each.holds(each) for each in value)
+        return isinstance(value, (list, tuple)) and all(self.values.holds(item) for item in value)
 
 
 def _is_finite(value: Any) -> bool:
@@ -93,9 +93,9 @@ def without_numpy(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, dict):
-        return {key: without_numpy(each) for key, each in value.items()}
+        return {key: without_numpy(entry) for key, entry in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(without_numpy(each) for each in value)
+        return type(value)(without_numpy(entry) for entry in value)
     return value
 
 
@@ -166,8 +166,8 @@ _MODE = re.compile("full|labeled|(uni|pop)[1-9][0-9]*")
 def ranges_of(model_class: type) -> dict[str, Interval | Words]:
     """Return key -> the values that it may have, for a model: those that all models share, and its own."""
     own: dict[str, str] = {}
-    for each in reversed(model_class.__mro__):
-        own |= vars(each).get("parameter_ranges", {})
+    for base in reversed(model_class.__mro__):
+        own |= vars(base).get("parameter_ranges", {})
     return declared_ranges(own)
 
 
@@ -205,11 +205,11 @@ def check_values(
         )
     if "topk" in given:
         lengths = final["topk"] if isinstance(final["topk"], Sequence) else [final["topk"]]
-        if not lengths or not all(COUNT.holds(each) for each in lengths):
+        if not lengths or not all(COUNT.holds(length) for length in lengths):
             raise UsageError(f"topk is {final['topk']!r}; it must be a list of whole numbers of 1 or more.")
-        final["topk"] = [int(each) for each in lengths]
+        final["topk"] = [int(length) for length in lengths]
     milestones = final.get("lr_milestones")
-    steps = isinstance(milestones, Sequence) and all(FROM_ZERO.holds(each) for each in milestones)
+    steps = isinstance(milestones, Sequence) and all(FROM_ZERO.holds(step) for step in milestones)
     if "lr_milestones" in given and milestones is not None and not steps:
         raise UsageError(f"lr_milestones is {milestones!r}; it must be a list of whole numbers, such as [8000].")
     clipped = final.get("clip_grad_norm")
@@ -237,14 +237,14 @@ def check_values(
 def _check_kind(key: str, value: Any, default: Any) -> None:
     """Refuse a value of another kind than the default: RecBole would fail on it wherever it is first used."""
     if isinstance(default, bool):
-        wanted, fits = "True or False", isinstance(value, bool) or value in (0, 1)
+        expected, fits = "True or False", isinstance(value, bool) or value in (0, 1)
     elif isinstance(default, (int, float)):
-        wanted = f"a number (the default is {default})"
+        expected = f"a number (the default is {default})"
         fits = _is_finite(value)
     else:
         return
     if not fits:
-        raise UsageError(f"'{key}' is {value!r}; it must be {wanted}.")
+        raise UsageError(f"'{key}' is {value!r}; it must be {expected}.")
 
 
 def check_entries(key: str, names: Iterable[str]) -> None:
@@ -258,10 +258,10 @@ def _check_modes(eval_args: Any) -> None:
     mode = eval_args.get("mode", "full") if isinstance(eval_args, Mapping) else "full"
     if isinstance(mode, Mapping):
         check_entries("eval_args.mode", mode)
-    for each in mode.values() if isinstance(mode, Mapping) else [mode]:
-        if not (isinstance(each, str) and _MODE.fullmatch(each)):
+    for kind in mode.values() if isinstance(mode, Mapping) else [mode]:
+        if not (isinstance(kind, str) and _MODE.fullmatch(kind)):
             raise UsageError(
-                f"eval_args.mode is {each!r}; it must be full, labeled, or candidates to draw for each held-out like, "
+                f"eval_args.mode is {kind!r}; it must be full, labeled, or candidates to draw for each held-out like, "
                 "such as uni100 or pop100."
             )
 
@@ -279,9 +279,9 @@ def _check_sampling(sampling: Any) -> None:
 
 def _are_intervals(value: Any) -> bool:
     """Whether RecBole reads all of the text as intervals; it passes over what it cannot read."""
-    found = [_RECBOLE_INTERVAL.fullmatch(each.strip()) for each in str(value).split(";")]
+    matches = [_RECBOLE_INTERVAL.fullmatch(part.strip()) for part in str(value).split(";")]
     try:
-        return all(each is not None and float(each[1]) <= float(each[2]) for each in found)
+        return all(match is not None and float(match[1]) <= float(match[2]) for match in matches)
     except ValueError:
         return False
 
@@ -302,7 +302,7 @@ def _check_split(eval_args: Any) -> None:
     ratios = split.get("RS") if isinstance(split, Mapping) else None
     if ratios is None:
         return
-    fits = isinstance(ratios, Sequence) and all(NOT_NEGATIVE.holds(each) for each in ratios)
+    fits = isinstance(ratios, Sequence) and all(NOT_NEGATIVE.holds(ratio) for ratio in ratios)
     if not fits or not sum(ratios) > 0:
         raise UsageError(f"the ratios of the split RS are {ratios!r}; they must be numbers of 0 or more, one above 0.")
 

@@ -88,7 +88,7 @@ def register_model(
     path = None if properties is None else path_of(properties, "properties")
     if path is not None and not path.is_file():
         raise UsageError(f"the model '{name}' is registered with the file {path}, which does not exist.")
-    known = next((each for each in registered.values() if each.name.lower() == name.lower()), None)
+    known = next((model for model in registered.values() if model.name.lower() == name.lower()), None)
     if known is not None and (known.name, known.module) != (name, module):
         why = "" if known.name == name else ", and RecBole finds a model by its name in lower case"
         raise UsageError(
@@ -99,11 +99,11 @@ def register_model(
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
     _register(ModelEntry(name, module, path, dataset, trainer))
     defaults = None if path is None else str(path.absolute())
-    _tell(INHERITED, name, {"module": module, "properties": defaults, "dataset": dataset, "trainer": trainer})
+    _pass_on(INHERITED, name, {"module": module, "properties": defaults, "dataset": dataset, "trainer": trainer})
 
 
-def _tell(variable: str, name: str, about: Mapping[str, Any]) -> None:
-    paths = [str(Path(each).absolute()) for each in sys.path]  # where the module is found
+def _pass_on(variable: str, name: str, about: Mapping[str, Any]) -> None:
+    paths = [str(Path(folder).absolute()) for folder in sys.path]  # where the module is found
     os.environ[variable] = json.dumps(inherited(variable) | {name: {**about, "path": paths}})
 
 
@@ -116,7 +116,7 @@ def keep_metric(entry: MetricEntry) -> None:
     """Know a metric, and tell the processes that this one starts, unless its module is the script that runs."""
     own_metrics[entry.name] = entry
     if entry.module != "__main__":
-        _tell(INHERITED_METRICS, entry.name, {"module": entry.module})
+        _pass_on(INHERITED_METRICS, entry.name, {"module": entry.module})
 
 
 @cache
@@ -130,14 +130,14 @@ def metric_names() -> dict[str, str]:
 def check_metrics(names: Iterable[str], where: str = "") -> None:
     """Refuse names of metrics that a process started by this one will not know; ``where`` is for the message."""
     known = [*metric_names().values(), *own_metrics]
-    lower = [each.lower() for each in known]
+    lower = [metric.lower() for metric in known]
     for name in names:
         if name.lower() not in lower:
             own = "; one of your own is known once a module calls register_metric (--import FILE.py)."
             raise UsageError(f"{where}there is no metric named '{name}'{nearest(name, known) or own}")
-    script = [each.name for each in own_metrics.values() if each.module == "__main__"]
+    script = [metric.name for metric in own_metrics.values() if metric.module == "__main__"]
     for name in script:
-        if name.lower() in (each.lower() for each in names):
+        if name.lower() in (metric.lower() for metric in names):
             raise UsageError(
                 f"{where}the metric {name} is defined in the script that runs, which the processes of its runs do not "
                 "run again; put it into a file of its own, and import that (--import FILE.py)."
@@ -146,11 +146,11 @@ def check_metrics(names: Iterable[str], where: str = "") -> None:
 
 def metric_code(names: Iterable[str]) -> dict[str, str]:
     """Return the checksums of the files of those metrics that were registered from outside, by name."""
-    wanted = {name.lower() for name in names}
+    asked = {name.lower() for name in names}
     files = {
-        each.name: getattr(sys.modules.get(each.module), "__file__", None)
-        for each in own_metrics.values()
-        if each.name.lower() in wanted
+        metric.name: getattr(sys.modules.get(metric.module), "__file__", None)
+        for metric in own_metrics.values()
+        if metric.name.lower() in asked
     }
     return {name: sha256(Path(file)) for name, file in files.items() if file}
 
@@ -162,21 +162,21 @@ def import_file(file: str | Path) -> None:
         raise UsageError(f"{file} is not a Python file that can be imported, such as own_model.py.")
     sys.path.insert(0, str(path.parent))
     try:
-        found = importlib.import_module(path.stem).__file__
+        origin = importlib.import_module(path.stem).__file__
     except UsageError:
         raise
     except Exception as error:
         raise UsageError(f"{file} can't be imported ({type(error).__name__}: {error}); correct it.") from error
-    if found is None or Path(found).resolve() != path.resolve():
-        raise UsageError(f"{file} has the name of another module, {found}; give it another name.")
+    if origin is None or Path(origin).resolve() != path.resolve():
+        raise UsageError(f"{file} has the name of another module, {origin}; give it another name.")
 
 
 def register_inherited_models() -> None:
     """Register what the process that started this one had registered."""
-    for name, each in inherited(INHERITED).items():
-        properties = None if each["properties"] is None else Path(each["properties"])
-        _register(ModelEntry(name, each["module"], properties, each["dataset"], each["trainer"]))
-        sys.path.extend(path for path in each["path"] if path not in sys.path)
+    for name, entry in inherited(INHERITED).items():
+        properties = None if entry["properties"] is None else Path(entry["properties"])
+        _register(ModelEntry(name, entry["module"], properties, entry["dataset"], entry["trainer"]))
+        sys.path.extend(path for path in entry["path"] if path not in sys.path)
 
 
 def _register(entry: ModelEntry) -> None:
@@ -206,7 +206,7 @@ def register_own_models() -> None:
         lower = path.stem.lower()
         names = lower, lower.removeprefix("signed")  # what reads dislikes too lies beside what it extends
         files = (PACKAGE / room / f"{name}.py" for name in names for room in OWN_MODEL_ROOMS)
-        file = next(each for each in files if each.is_file())
+        file = next(candidate for candidate in files if candidate.is_file())
         module = f"{PACKAGE.name}.{file.parent.name}.{file.stem}"
         checkpoint.SPELLINGS[f"{PACKAGE.name}.model.{lower}"] = module  # as each had a file of its own once
         _register(ModelEntry(path.stem, module, path))
@@ -227,8 +227,8 @@ def properties_of(model_class: type) -> Path | None:
     """Return the yaml of defaults of a class, or of the nearest registered one that it extends; None without any."""
     known = models()
     entries = ((known.get(kind.__name__), kind) for kind in model_class.__mro__)
-    found = (entry.properties for entry, kind in entries if entry is not None and serves(entry, kind))
-    return next((path for path in found if path is not None), None)
+    files = (entry.properties for entry, kind in entries if entry is not None and serves(entry, kind))
+    return next((path for path in files if path is not None), None)
 
 
 class _Alias(ModuleType):

@@ -130,12 +130,12 @@ def _add_defaults(config: Any) -> None:
     if "metrics" not in given and chosen_by.lower() in sign_aware and full_sort:
         config["metrics"] = [*config["metrics"], sign_aware[chosen_by.lower()]]
     if "topk" not in given and below["topk"] == list(RECBOLE_TOPK):
-        wanted = {*DEFAULT_TOPK, *filter(None, [split_length(config["valid_metric"])[1]])}
-        config["topk"] = sorted(wanted)
+        lengths = {*DEFAULT_TOPK, *filter(None, [split_length(config["valid_metric"])[1]])}
+        config["topk"] = sorted(lengths)
     if "valid_metric" not in given and not is_evaluated(config, config["valid_metric"]):
         name, k = split_length(config["valid_metric"])
         names = [metric for metric in config["metrics"] if metric.lower() not in IN_GROUPS] or config["metrics"]
-        name = name if name.lower() in [each.lower() for each in names] else names[0]
+        name = name if name.lower() in [metric.lower() for metric in names] else names[0]
         k = k if k in config["topk"] else max(config["topk"])
         config["valid_metric"] = f"{name}@{k}" if has_length(name) else name
         config["valid_metric_bigger"] = not metrics_dict[name.lower()].smaller

@@ -69,9 +69,9 @@ def _section(name: str, lines: Mapping[str, Sequence[RunRow]], columns: Sequence
 
 
 def _unsigned(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    found = [label for label, rows in lines.items() if any(row.signed is False for row in rows)]
-    named = f" ({', '.join(found)})" if len(found) < len(lines) else ""
-    return f"no sign: every row of the data counts as a like{named}" if found else ""
+    labels = [label for label, rows in lines.items() if any(row.signed is False for row in rows)]
+    named = f" ({', '.join(labels)})" if len(labels) < len(lines) else ""
+    return f"no sign: every row of the data counts as a like{named}" if labels else ""
 
 
 def _tested_users(rows: Sequence[RunRow]) -> str:
@@ -83,11 +83,11 @@ def _tested_users(rows: Sequence[RunRow]) -> str:
 
 def _by_like(lines: Mapping[str, Sequence[RunRow]]) -> str:
     """Name the models whose metrics are no means over users."""
-    found = [
+    labels = [
         label for label, rows in lines.items() if any((row.test_cases or 0) > (row.test_users or 0) for row in rows)
     ]
     why = "not means over users, but over held-out likes, each predicted from all that are earlier, of the test too"
-    return f"{why}: {', '.join(found)}" if found else ""
+    return f"{why}: {', '.join(labels)}" if labels else ""
 
 
 def _tuning(lines: Mapping[str, Sequence[RunRow]]) -> str:
@@ -107,11 +107,11 @@ def _tuning(lines: Mapping[str, Sequence[RunRow]]) -> str:
 
 def _cut_short(lines: Mapping[str, Sequence[RunRow]]) -> str:
     """Name the models that a budget stopped before they were done, with their last epochs."""
-    found = [
+    stopped = [
         f"{label} {', '.join(str(row.epochs) for row in rows)}" for label, rows in lines.items() if was_cut_short(rows)
     ]
     why = "stopped by its training budget before early stopping: a lower bound, in no ranking and no test"
-    return f"{CUT_SHORT} {why}, after epoch: {'; '.join(found)}" if found else ""
+    return f"{CUT_SHORT} {why}, after epoch: {'; '.join(stopped)}" if stopped else ""
 
 
 def was_cut_short(rows: Sequence[RunRow]) -> bool:
@@ -171,7 +171,7 @@ def _small_print(rows: Sequence[RunRow]) -> str:
         *_ground(rows),
         (
             "best epoch by validation",
-            different(metric_column(each).header for row in rows if (each := row.valid_metric)),
+            different(metric_column(metric).header for row in rows if (metric := row.valid_metric)),
         ),
     ]
     return "; ".join(f"{name} {value}" for name, value in parts if value)
@@ -239,7 +239,7 @@ def _mode(mode: Any) -> str:
     modes = mode if isinstance(mode, Mapping) else {"": mode or "full"}
     if len(set(modes.values())) == 1:
         modes = {"": next(iter(modes.values()))}
-    return "".join(f", mode {each}" + (f" in {part}" if part else "") for part, each in modes.items() if each != "full")
+    return "".join(f", mode {kind}" + (f" in {part}" if part else "") for part, kind in modes.items() if kind != "full")
 
 
 def budgets(lines: Mapping[str, Sequence[RunRow]]) -> str:
@@ -275,8 +275,8 @@ def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
         if rows:
             by_number.setdefault(tuple(numbers), []).append(label)
     named = [
-        f"{'-'.join(map(str, dict.fromkeys([*each[:1], *each[-1:]]))) or 'not counted'} {', '.join(by_number[each])}"
-        for each in sorted(by_number, reverse=True)
+        f"{'-'.join(map(str, dict.fromkeys([*tried[:1], *tried[-1:]]))) or 'not counted'} {', '.join(by_number[tried])}"
+        for tried in sorted(by_number, reverse=True)
     ]
     return f"settings ranked on validation: {'; '.join(named)}"
 
@@ -290,22 +290,22 @@ def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
         return ""
     highest = level + (PLATEAU - 1) * abs(level)  # a sign-aware metric may be negative
     values = {label: [row.valid.get(metric) for row in rows] for label, rows in lines.items()}
-    found = [
+    labels = [
         label
         for label, rows in lines.items()
-        if any(row.steps for row in rows) and all(each is not None and each <= highest for each in values[label])
+        if any(row.steps for row in rows) and all(value is not None and value <= highest for value in values[label])
     ]
-    return f"no more than {PLATEAU - 1:.0%} above popularity on validation: {', '.join(found)}" if found else ""
+    return f"no more than {PLATEAU - 1:.0%} above popularity on validation: {', '.join(labels)}" if labels else ""
 
 
 def without_best_epoch(lines: Mapping[str, Sequence[RunRow]]) -> str:
     """Name the models that are trained in epochs of which validation could not choose one."""
-    found = [
+    labels = [
         label
         for label, rows in lines.items()
         if any(row.ok and (row.epochs or 0) > 1 and row.valid.get(row.valid_metric or "") is None for row in rows)
     ]
-    return f"of the last epoch, as that metric is not defined on validation: {', '.join(found)}" if found else ""
+    return f"of the last epoch, as that metric is not defined on validation: {', '.join(labels)}" if labels else ""
 
 
 def group_shares(rows: Sequence[RunRow]) -> str:

@@ -113,10 +113,10 @@ def compare(
 
     before = [store.find(request.key, request.is_answered_by) for request in requests]
     n_new = 0 if finished else _run(requests, answers, jobs, store)
-    found = [(request, store.find(request.key, partial(answers, request))) for request in requests]
+    answered = [(request, store.find(request.key, partial(answers, request))) for request in requests]
     places = places_of(
-        (each.section, each.label, replace(row, section=each.section, label=each.label, tuned=each.tuned))
-        for each, row in found
+        (run.section, run.label, replace(row, section=run.section, label=run.label, tuned=run.tuned))
+        for run, row in answered
         if row is not None
     )
     kept = View.read(view_file(store.file))
@@ -142,7 +142,7 @@ def _with_shown(
         for cell in spec.planned_rows(section):
             here = fresh.get(section, {}).get(cell.label, [])
             ids = kept.rows.get(section, {}).get(cell.label, ()) if kept is not None else ()
-            shown = [by_id[each] for each in ids if each in by_id]
+            shown = [by_id[row_id] for row_id in ids if row_id in by_id]
             enough = min(len(shown), asked[section, cell.label] or len(shown))
             if rows := here if len(here) >= enough else shown:
                 merged.setdefault(section, {})[cell.label] = rows
@@ -163,8 +163,8 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
     """Make the runs that have no row yet, and return their number; another process that makes one is waited for."""
 
     def open_(among: Iterable[RunSpec]) -> list[RunSpec]:
-        found = [(request, store.find(request.key, partial(answers, request))) for request in among]
-        return [request for request, row in found if row is None or not answers(request, row)]
+        answered = [(request, store.find(request.key, partial(answers, request))) for request in among]
+        return [request for request, row in answered if row is None or not answers(request, row)]
 
     missing = list({request.id: request for request in open_(requests)}.values())
     if not missing:

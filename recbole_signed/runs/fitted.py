@@ -109,24 +109,24 @@ def fit_to_measure(
     """
     below = merged({"valid_metric": f"NDCG@{k}", "metric_decimal_place": 6}, values or {})
     chosen_by, length = split_length(str(layered(below, config_files, overrides)["valid_metric"]))
-    known = [each.lower() for each in metrics]
+    known = [metric.lower() for metric in metrics]
     measured = {
         "metrics": [*metrics, *([chosen_by] if chosen_by.lower() not in known else [])],
         "topk": sorted({k, length or k}),
     }
     named = {key.partition(".")[0] for file in config_files for key in read_yaml(Path(file))}
-    below = {key: each for key, each in below.items() if key.partition(".")[0] not in named}
+    below = {key: value for key, value in below.items() if key.partition(".")[0] not in named}
     return fit_once(model, dataset, config_files, {**merged(below, overrides or {}), **measured}, seed)
 
 
 def measured(fitted: Fitted, data: Any, metrics: Sequence[str], k: int) -> dict[str, float | None]:
     """Return some metrics of a model on a part of its data, at length k; nothing where the part is empty."""
     with own_arguments_hidden():
-        found = fitted.trainer.evaluate(data, load_best_model=False, show_progress=False)
-    known = [each.lower() for each in metrics]
-    lengths = {name: split_length(name) for name in found or {}}
-    wanted = [name for name, (stem, at) in lengths.items() if stem.lower() in known and at in (None, k)]
-    return plain_result({name: found[name] for name in wanted})
+        scores = fitted.trainer.evaluate(data, load_best_model=False, show_progress=False)
+    known = [metric.lower() for metric in metrics]
+    lengths = {name: split_length(name) for name in scores or {}}
+    asked = [name for name, (stem, at) in lengths.items() if stem.lower() in known and at in (None, k)]
+    return plain_result({name: scores[name] for name in asked})
 
 
 def origin_of(fitted: Fitted) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def smaller_is_better(metric: str) -> bool:
 
 
 def _registered(name: str) -> registry.MetricEntry | None:
-    return next((each for each in registry.own_metrics.values() if each.name.lower() == name), None)
+    return next((entry for entry in registry.own_metrics.values() if entry.name.lower() == name), None)
 
 
 def has_k(name: str) -> bool | None:
@@ -52,8 +52,8 @@ def has_k(name: str) -> bool | None:
 
 def _scaled(field: str, factor: float) -> Callable[[RunRow], float | None]:
     def value(row: RunRow) -> float | None:
-        found = getattr(row, field)
-        return None if found is None else float(found) * factor
+        amount = getattr(row, field)
+        return None if amount is None else float(amount) * factor
 
     return value
 

@@ -131,12 +131,12 @@ def end(jobs: Iterable[Job]) -> None:
     """End jobs with all that they started: by SIGTERM, and those that do not obey in time by SIGKILL."""
     jobs = list(jobs)
     for how in (signal.SIGTERM, signal.SIGKILL):
-        alive = [each for each in jobs if each.process.exitcode in (None, _UNKNOWN)]
-        for each in alive:
-            each.kill(how)
+        alive = [job for job in jobs if job.process.exitcode in (None, _UNKNOWN)]
+        for job in alive:
+            job.kill(how)
         until = time.monotonic() + _GRACE_SECONDS
-        for each in alive:
-            each.process.join(max(0.0, until - time.monotonic()))
+        for job in alive:
+            job.process.join(max(0.0, until - time.monotonic()))
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -144,12 +144,12 @@ def environment(threads: int) -> dict[str, str]:
     variables = dict(os.environ)
     # torch takes MKL's number for its own pool, so one variable's limit must hold for all of them
     limits = [variables[name] for name in THREAD_VARIABLES if variables.get(name, "").isdigit()]
-    limit = min([threads, *(int(each) for each in limits if int(each))])
+    limit = min([threads, *(int(number) for number in limits if int(number))])
     variables.update(dict.fromkeys(THREAD_VARIABLES, str(limit)))
     # a checkout that is not installed is found from any current folder
     package_root = str(registry.PACKAGE.parent)
     if package_root not in {
-        str(Path(each).resolve()) for each in [*site.getsitepackages(), site.getusersitepackages()]
+        str(Path(folder).resolve()) for folder in [*site.getsitepackages(), site.getusersitepackages()]
     }:
         paths = [package_root, *filter(None, [variables.get("PYTHONPATH")])]
         variables["PYTHONPATH"] = os.pathsep.join(paths)
@@ -257,7 +257,7 @@ def _send_row(connection: Connection, make: Callable[[RunSpec], RunRow], request
     try:
         connection.send(make(request))
     except Exception as error:
-        words = ["run", *(as_word(*each) for each in request.settings.items())]
+        words = ["run", *(as_word(*setting) for setting in request.settings.items())]
         wrong = isinstance(error, (UsageError, MissingExtraError))
         sentence = str(error) if wrong else outside_cause(error, words)
         if sentence is None:

@@ -41,11 +41,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(entry) for entry in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(each) for each in value), key=repr)
+        return sorted((_plain(entry) for entry in value), key=repr)
     if is_dataclass(value) and not isinstance(value, type):
         return _plain({"class": type(value).__name__, **asdict(value)})
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -78,12 +78,12 @@ def data_sha256(folder: Path, dataset: str) -> str:
     checksums = {path.name: sha256(path) for path in data_versions.atomic_files(folder, dataset)}
     record = _manifest(folder, dataset)
     if record is not None:
-        made = {name: each for name, each in record["outputs"].items() if data_versions.is_atomic(name)}
-        changed = [name for name, each in made.items() if checksums.get(name) != each]
+        made = {name: checksum for name, checksum in record["outputs"].items() if data_versions.is_atomic(name)}
+        changed = [name for name, checksum in made.items() if checksums.get(name) != checksum]
         changed += data_versions.added(folder, record)
         if changed:
-            found = [f"{folder / name} differs from what dataset.json says" for name in changed]
-            raise UsageError(data_versions.changed_message(dataset, found))
+            reasons = [f"{folder / name} differs from what dataset.json says" for name in changed]
+            raise UsageError(data_versions.changed_message(dataset, reasons))
     return data_versions.data_digest(checksums)
 
 
@@ -100,13 +100,13 @@ def _manifest(folder: Path, dataset: str) -> dict[str, Any] | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, of what it computes with, and of Python."""
-    found = {"recbole_signed": __version__}
+    numbers = {"recbole_signed": __version__}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:  # on PYTHONPATH rather than installed
-            found[name] = "unknown"
-    return {**found, "python": platform.python_version()}
+            numbers[name] = "unknown"
+    return {**numbers, "python": platform.python_version()}
 
 
 def machine() -> str:

@@ -127,9 +127,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
+        return {str(key): _finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
+        return [_finite(entry) for entry in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
@@ -210,7 +210,7 @@ class RowStore:
         """Append a row to the table's own."""
         append_row(self.file, row)
         rows = self._rows.setdefault(row.key, [])
-        rows.insert(0 if row.ok else sum(each.ok for each in rows), row)  # the newest of its kind, as reload() has it
+        rows.insert(0 if row.ok else sum(other.ok for other in rows), row)  # the newest of its kind, as reload() has it
 
     def by_id(self) -> dict[str, RunRow]:
         """Return the best row of each request by its :attr:`RunRow.id`."""

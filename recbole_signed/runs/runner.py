@@ -213,7 +213,7 @@ def run(
         settings_ranked=getattr(recommender, "settings_ranked", None),
         stopped_by=getattr(trainer, "stopped_by", None),
         curve=getattr(trainer, "curve", []),
-        n_parameters=sum(each.numel() for each in recommender.parameters()),
+        n_parameters=sum(parameter.numel() for parameter in recommender.parameters()),
         config_hash=config_hash(config.final_config_dict),
         data_sha256=data_hash,
         signed=config["signed"] is not None,
@@ -268,7 +268,7 @@ def announce_run(config: Any, data: Any, say: Callable[[str], None]) -> None:
         f"{data.item_num - 1:,} items, {data.inter_num:,} {'interactions' if signs is None else 'likes'}{dislikes}"
     )
     defaults = config.internal_config_dict
-    changed = {key: each for key, each in given_settings(config).items() if defaults.get(key) != each}
+    changed = {key: value for key, value in given_settings(config).items() if defaults.get(key) != value}
     say(" ".join(as_word(key, value) for key, value in changed.items()) or "all parameters as by default")
     if config["features"] is not None and "features" not in defaults:
         say(f"{config['model']} reads no features.")

@@ -47,10 +47,10 @@ def serve_in_new_process(checkpoint: Path) -> dict[str, Any]:
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False).returncode
         if status or not out.is_file():
             raise RuntimeError(f"loading {checkpoint} in a process of its own ended with status {status}")
-        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        costs: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     finally:
         out.unlink(missing_ok=True)
-    return found
+    return costs
 
 
 def serve(checkpoint: Path) -> dict[str, Any]:
@@ -118,10 +118,10 @@ def model_bytes(model: Any) -> int:
 
     These are ``state_dict``, and other arrays of RecBole's models that are fitted in one pass (EASE, ItemKNN, Pop).
     """
-    kept = {id(each): each for each in model.state_dict().values()}
+    kept = {id(array): array for array in model.state_dict().values()}
     if model.type == ModelType.TRADITIONAL and not isinstance(model, SignedRecommender):
         edges = (model.n_users, model.n_items)
-        kept.update({id(each): each for each in vars(model).values() if getattr(each, "shape", None) != edges})
+        kept.update({id(array): array for array in vars(model).values() if getattr(array, "shape", None) != edges})
     return sum(map(_n_bytes, kept.values()))
 
 
@@ -135,8 +135,8 @@ def _n_bytes(value: Any) -> int:
 def main() -> None:
     """Measure the checkpoint that the first argument names and write the result to the file that the second names."""
     checkpoint, out = map(Path, sys.argv[1:3])
-    found = serve(checkpoint)
-    out.write_text(json.dumps(found), encoding="utf-8")
+    costs = serve(checkpoint)
+    out.write_text(json.dumps(costs), encoding="utf-8")
 
 
 _NAME = "warm-up"

@@ -113,7 +113,7 @@ def _listed(value: Any) -> Any:
 
 
 def _columns(value: Any) -> tuple[str, ...]:
-    columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
+    columns = [str(name).lower() for name in value] if isinstance(value, (list, tuple)) else []
     for column in columns:
         plain, _ = split_group(column)
         _, at, k = plain.partition("@")
@@ -163,10 +163,10 @@ class TableSpec(TableParts):
 
     def pools(self) -> dict[str, list[str]]:
         """Return the parts of the table that are tested together, by their common name: mostly each by itself."""
-        found: dict[str, list[str]] = {}
+        pools: dict[str, list[str]] = {}
         for section, settings in self.datasets.items():
-            found.setdefault(settings.get(POOL) or section, []).append(section)
-        return found
+            pools.setdefault(settings.get(POOL) or section, []).append(section)
+        return pools
 
     @model_validator(mode="after")
     def _names_are_known(self) -> TableSpec:
@@ -190,7 +190,7 @@ class TableSpec(TableParts):
 
     def only(self, labels: Sequence[str], datasets: Sequence[str] = ()) -> TableSpec:
         """Return the table with some of its models and data sets (or pools), in the table's order; all for none."""
-        labels, datasets = ([each] if isinstance(each, str) else each for each in (labels, datasets))
+        labels, datasets = ([names] if isinstance(names, str) else names for names in (labels, datasets))
         pools = self.pools()
         for name in datasets:
             if name not in (names := dict.fromkeys([*pools, *self.datasets])):
@@ -200,9 +200,9 @@ class TableSpec(TableParts):
                 raise UsageError(
                     f"the table has no model '{label}'; it has {', '.join(self.models)}{ending(label, self.models)}"
                 )
-        chosen = {label: each for label, each in self.models.items() if label in labels}
+        chosen = {label: settings for label, settings in self.models.items() if label in labels}
         here = {section for name in datasets for section in pools.get(name, [name])}
-        left = {section: each for section, each in self.datasets.items() if section in here}
+        left = {section: settings for section, settings in self.datasets.items() if section in here}
         update = {**({"models": chosen} if labels else {}), **({"datasets": left} if datasets else {})}
         return self.model_copy(update=update)
 
@@ -256,7 +256,7 @@ class TableSpec(TableParts):
             if settings is None:
                 continue
             if self._sources:
-                source = next(each for each in self._sources if label in each.models)
+                source = next(table for table in self._sources if label in table.models)
                 for row in source.only([label]).planned_rows(section) if section in source.datasets else ():
                     yield replace(row, settings=merged(row.settings, self.common))  # a folder of data, from a command
                 continue
@@ -296,7 +296,7 @@ class TableSpec(TableParts):
                 said, right = ("a", name) if at else ("no", f"{name}@{judged.topk[0]}")
                 raise UsageError(f"the column '{column}' has {said} length; write {right}.")
             name = f"group{name}" if side in GROUP_KEYS and name != "groupshare" else name
-            if name not in [each.lower() for each in judged.metrics]:
+            if name not in [metric.lower() for metric in judged.metrics]:
                 if name in COSTS:
                     raise UsageError(f"the column '{column}' is a cost of a run; name it under 'costs'.")
                 registry.check_metrics([name], lacks)
@@ -315,9 +315,9 @@ class TableSpec(TableParts):
 def default_settings(model: str, beside: Path) -> dict[str, Any]:
     """Return the settings below a run's: the defaults of the model (and its code, if foreign), the data set's yaml."""
     files = {"model": default_file(model), "dataset": beside}
-    found = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
+    settings = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
     code = foreign_code(model)
-    return found if code is None else {**found, "code": code}
+    return settings if code is None else {**settings, "code": code}
 
 
 def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
@@ -367,17 +367,17 @@ def table_settings(
         spec = spec.model_copy(update={"common": {**spec.common, "data_path": data_path}})
     # a pool may have the name of the part, so it is not named to only()
     part = spec.only(labels).model_copy(update={"datasets": {parts[0]: spec.datasets[parts[0]]}})
-    runs = {each.label: each for each in part.requests()}
-    found: dict[str, RunSpec] = {}
+    runs = {request.label: request for request in part.requests()}
+    chosen: dict[str, RunSpec] = {}
     for label in labels or runs:
         if label not in runs:
             raise UsageError(f"{path} leaves {label} out on '{dataset}'; take it from the list of --model.")
-        first = found.setdefault(runs[label].model, runs[label])
+        first = chosen.setdefault(runs[label].model, runs[label])
         if first.label != label:
             raise UsageError(
                 f"{path}: {first.label} and {label} are both {first.model}; name one of them with --model."
             )
-    return {model: each.settings for model, each in found.items()}
+    return {model: request.settings for model, request in chosen.items()}
 
 
 ALL = "all"
@@ -399,11 +399,11 @@ def asked_models(
     named = [name for name in names if name != ALL]
     if table is None:  # before the first of them is trained; a table knows its labels
         named = class_names(*named)
-    found = _with_keys(named, dataset, table, tuned, data_path) if named else {}
+    chosen = _with_keys(named, dataset, table, tuned, data_path) if named else {}
     if ALL in names:
         everything = _with_keys([], dataset, table, tuned, data_path)
-        found |= {model: keys for model, keys in everything.items() if model not in found and suits(model)}
-    return found
+        chosen |= {model: keys for model, keys in everything.items() if model not in chosen and suits(model)}
+    return chosen
 
 
 def _with_keys(
@@ -415,11 +415,11 @@ def _with_keys(
     for name in tuned:
         folder = tuned_path("", name).parent
         if not folder.is_dir():
-            beside = [each.name for each in folder.parent.glob("*") if each.is_dir()]
+            beside = [path.name for path in folder.parent.glob("*") if path.is_dir()]
             raise UsageError(f"--tuned names '{name}', but there is no folder {folder}{ending(name, beside)}")
-    found = {}
+    settings = {}
     installed = {name for name, _ in registry.stock_models()}  # RecBole 1.2.0 has fewer
     for model in names or (*registry.models(), *(name for name in STOCK if name in installed)):
         files = [file for file in (tuned_path(model, name) for name in tuned) if file.is_file()]
-        found[model] = read_yaml(files[0]) if files else {}
-    return found
+        settings[model] = read_yaml(files[0]) if files else {}
+    return settings

@@ -105,11 +105,11 @@ def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable 
         return None
     spec, rows = TableSpec.read(yaml_file), RowStore(rows_file).by_id()
     places = places_of(
-        (section, label, rows[each])
+        (section, label, rows[row_id])
         for section in spec.datasets
         for label in spec.models
-        for each in view.rows.get(section, {}).get(label, ())
-        if each in rows
+        for row_id in view.rows.get(section, {}).get(label, ())
+        if row_id in rows
     )
     if not places:
         return None
@@ -149,19 +149,19 @@ def with_marks(table: Table, marks: Marks) -> Table:
     """Return the table with its marks and a sentence that explains them; the table itself if nothing was compared."""
     if not marks.n_comparisons:
         return table
-    found = {(each.section, metric_column(each.metric).header, each.label) for each in marks.marks}
+    starred = {(mark.section, metric_column(mark.metric).header, mark.label) for mark in marks.marks}
     headers = [column.header for column in table.columns]
 
     def marked(section: Section, line: Line) -> Line:
         if line.label.endswith(CUT_SHORT):  # marks of older versions may name it
             return line
         cells = (
-            replace(cell, significant=(section.name, header, line.label) in found)
+            replace(cell, significant=(section.name, header, line.label) in starred)
             for header, cell in zip(headers, line.cells, strict=False)
         )
         return replace(line, cells=tuple(cells))
 
-    sections = (replace(each, lines=tuple(marked(each, line) for line in each.lines)) for each in table.sections)
+    sections = (replace(part, lines=tuple(marked(part, line) for line in part.lines)) for part in table.sections)
     return replace(table, sections=tuple(sections), notes=(*table.notes, _explanation(marks)))
 
 
@@ -184,7 +184,7 @@ def marks_of(places: Places, columns: Sequence[str], rows_file: Path, kept: Mark
     state = _state(whole, columns)
     if kept is not None and kept.values == state:
         return kept
-    if not all(is_there(row, rows_file) for rows in whole.values() for each in rows.values() for row in each):
+    if not all(is_there(row, rows_file) for labels in whole.values() for rows in labels.values() for row in rows):
         return None
     values = [read_section(name, rows, rows_file, columns) for name, rows in whole.items()]
     stopped = {name: [label for label in rows if was_cut_short(rows[label])] for name, rows in whole.items()}
@@ -205,7 +205,7 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
         for section, labels in places.items()
     }
     apart = {
-        section: {label: sorted(found) for label, found in grounds.items()}
+        section: {label: sorted(ground) for label, ground in grounds.items()}
         for section, labels in places.items()
         if len(set((grounds := grounds_of(labels)).values())) > 1
     }

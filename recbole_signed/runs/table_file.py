@@ -26,10 +26,10 @@ Content = TypeVar("Content", bound=Mapping[str, Any])
 def seeds_in(value: Any) -> tuple[int, ...]:
     """Return what a table's key ``seeds`` says, if it may say that."""
     seeds = [value] if isinstance(value, int) else value
-    whole = isinstance(seeds, (list, tuple)) and all(type(each) is int for each in seeds)
+    whole = isinstance(seeds, (list, tuple)) and all(type(seed) is int for seed in seeds)
     if not whole or not seeds or len(set(seeds)) != len(seeds):
         raise UsageError(f"'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}.")
-    unfit = [each for each in seeds if not RANGES["seed"].holds(each)]
+    unfit = [seed for seed in seeds if not RANGES["seed"].holds(seed)]
     if unfit:
         raise UsageError(f"'seeds' holds {unfit[0]}; each must be {RANGES['seed']}.")
     return tuple(seeds)
@@ -154,7 +154,7 @@ def _read(path: Path, keys: tuple[str, ...], above: tuple[Path, ...]) -> dict[st
 def _files(path: Path, key: str, content: Mapping[str, Any], above: tuple[Path, ...]) -> list[str]:
     """Return the names of the tables that a file takes something from."""
     names = [content[key]] if key == EXTENDS else content[key]
-    if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         what = "a table's file; 'rows_from' takes several" if key == EXTENDS else "a list of tables' files"
         raise UsageError(f"{path}: '{key}' must name {what}, but is {content[key]!r}.")
     for name in names:
@@ -197,28 +197,28 @@ def keys_on(
 ) -> dict[str, Any] | None:
     """Return all keys of a model on a data set, ``common`` first, ``per_dataset`` last; None where it is left out."""
     places = model_keys.get("per_dataset") or {}
-    found = [places.get(name) for name in (data_keys.get(POOL), section)]
-    if False in found:
+    layers = [places.get(name) for name in (data_keys.get(POOL), section)]
+    if False in layers:
         return None
-    return _without(merged(common, data_keys, model_keys, *(each or {} for each in found)), "per_dataset")
+    return _without(merged(common, data_keys, model_keys, *(layer or {} for layer in layers)), "per_dataset")
 
 
 def _without(keys: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
-    return {key: each for key, each in keys.items() if key not in left_out}
+    return {key: value for key, value in keys.items() if key not in left_out}
 
 
 def _extended(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     result = {**base, **own}
     for key in NAMED:
         theirs = base.get(key) or {}
-        result[key] = {name: _above(theirs.get(name, {}), each) for name, each in (own.get(key) or theirs).items()}
+        result[key] = {name: _above(theirs.get(name, {}), keys) for name, keys in (own.get(key) or theirs).items()}
     if isinstance(base.get("common"), dict) and isinstance(own.get("common"), dict):
         result["common"] = merged(base["common"], own["common"])
     known, here = _places(base.get("datasets") or {}), _places(result["datasets"])
     for settings in result["models"].values():
         places = settings.get("per_dataset")
         if isinstance(places, dict):  # what the other table says of a data set, or of a pool, that this one leaves out
-            settings["per_dataset"] = {name: each for name, each in places.items() if name in here or name not in known}
+            settings["per_dataset"] = {name: keys for name, keys in places.items() if name in here or name not in known}
     return result
 
 
@@ -242,11 +242,11 @@ def _named(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
     """Return name -> settings of a mapping or a list of names."""
     if isinstance(value, str):
         value = [value]
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
         for number, name in enumerate(value):
             if name in value[:number]:
                 raise UsageError(f"{path}: '{key}' names {name} twice; give a variant a name of its own.")
         return {name: {} for name in value}
-    if isinstance(value, dict) and all(each is None or isinstance(each, dict) for each in value.values()):
-        return {str(name): each or {} for name, each in value.items()}
+    if isinstance(value, dict) and all(keys is None or isinstance(keys, dict) for keys in value.values()):
+        return {str(name): keys or {} for name, keys in value.items()}
     raise UsageError(f"{path}: '{key}' must be a list of names, or a mapping from names to RecBole keys.")

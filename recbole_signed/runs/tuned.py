@@ -62,7 +62,7 @@ def tuned_choice(value: Any, *, whole: bool = False) -> Any:
     least: set[str] = _TAKEN_OVER if whole else set()
     taken_over = isinstance(value, Mapping) and least <= set(value) <= _TAKEN_OVER
     names = value.values() if taken_over else [] if value is None or isinstance(value, bool) else [value]
-    if not all(is_plain_name(each) for each in names):
+    if not all(is_plain_name(name) for name in names):
         raise UsageError(
             f"'tuned' is {value!r}; it must be true, false, the name of a folder in {TUNED}, or, for parameters that "
             "were chosen on another data set, {name: FOLDER, data: DATASET}."
@@ -84,12 +84,12 @@ def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str, command: 
         if not space_file(model).is_file():
             return None
         raise UsageError(f"the table asks for {model} tuned, but there is no {path}; '{command}' makes it.")
-    found = read_tuned(path)
-    if chosen_on is not None and found.how.get("dataset") != chosen_on:
-        raise UsageError(f"{path} was chosen on {found.how.get('dataset')}, but the table says on {chosen_on}.")
-    if chosen_on is None and found.how.get("data_sha256") != data_sha256:
+    tuned = read_tuned(path)
+    if chosen_on is not None and tuned.how.get("dataset") != chosen_on:
+        raise UsageError(f"{path} was chosen on {tuned.how.get('dataset')}, but the table says on {chosen_on}.")
+    if chosen_on is None and tuned.how.get("data_sha256") != data_sha256:
         raise UsageError(f"{path} was chosen on other data than '{dataset}' is now; '{command}' makes it again.")
-    return found
+    return tuned
 
 
 def how_in_row(tuned: Tuned | None) -> dict[str, Any] | None:
@@ -106,8 +106,8 @@ def how_in_row(tuned: Tuned | None) -> dict[str, Any] | None:
 def budgets_text(how: Mapping[str, Mapping[str, Any] | None]) -> str:
     """Return the sentence of a table's small print on the models (label -> how) of one data set; empty without any."""
     budgets: dict[str, list[str]] = {}
-    for label, each in how.items():
-        budgets.setdefault("" if each is None else _budget(each), []).append(label)
+    for label, tuning in how.items():
+        budgets.setdefault("" if tuning is None else _budget(tuning), []).append(label)
     rest = f", without tuning: {', '.join(budgets.pop(''))}" if "" in budgets else ""
     if not budgets:
         return ""

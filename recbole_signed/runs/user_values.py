@@ -38,7 +38,7 @@ def write(path: Path, users: Sequence[str], values: Mapping[str, FloatArray]) ->
     import polars as pl
 
     columns = {USER: pl.Series(list(map(str, users)), dtype=pl.String)}
-    columns |= {name: pl.Series(each.astype(np.float32)).fill_nan(None) for name, each in values.items()}
+    columns |= {name: pl.Series(array.astype(np.float32)).fill_nan(None) for name, array in values.items()}
     with replacing(path) as temporary:
         pl.DataFrame(columns).write_parquet(temporary, compression="zstd", compression_level=9)
         return sha256(temporary)
@@ -63,11 +63,11 @@ def kept_metrics(rows: Iterable[RunRow], rows_file: Path) -> list[str]:
     """Return the metrics that any of the rows' files has."""
     import polars as pl
 
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for row in rows:
         assert row.per_user is not None
-        found |= dict.fromkeys(pl.read_parquet_schema(rows_file.parent / row.per_user))
-    return [name for name in found if name != USER]
+        names |= dict.fromkeys(pl.read_parquet_schema(rows_file.parent / row.per_user))
+    return [name for name in names if name != USER]
 
 
 def comparable_seeds(mine: Iterable[int], theirs: Iterable[int], drawn_by_seed: bool) -> tuple[list[int], list[int]]:
@@ -104,11 +104,11 @@ class SectionValues:
 
     def means(self, number: int) -> dict[str, float]:
         """Return each model's value of a metric as its table has it; without those of which a run has none."""
-        columns = {label: [each[:, number] for each in runs.values()] for label, runs in self.runs.items()}
+        columns = {label: [values[:, number] for values in runs.values()] for label, runs in self.runs.items()}
         return {
-            label: float(np.mean([np.nanmean(each) for each in of_label]))
+            label: float(np.mean([np.nanmean(column) for column in of_label]))
             for label, of_label in columns.items()
-            if not any(np.isnan(each).all() for each in of_label)
+            if not any(np.isnan(column).all() for column in of_label)
         }
 
     def seeds_of(self, label: str, other: str) -> tuple[list[int], list[int]]:
@@ -181,11 +181,11 @@ def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValu
             splits: list[tuple[int | None, FloatArray]] = [(seed, of_seed[seed]) for seed in of_seed]
             if not section.drawn_by_seed:
                 splits = [(None, mean_over_seeds(np.stack(list(of_seed.values()))))]
-            for seed, found in splits:
+            for seed, array in splits:
                 values = np.full((len(users), len(section.metrics)), np.nan)
-                values[rows] = found
+                values[rows] = array
                 runs.setdefault(label, {})[numbers.setdefault((position, seed), len(numbers) + 1)] = values
-    grounds = {label: frozenset().union(*(each.grounds.get(label, ()) for each in sections)) for label in runs}
+    grounds = {label: frozenset().union(*(part.grounds.get(label, ()) for part in sections)) for label in runs}
     return SectionValues(name, len(users), sections[0].metrics, runs, True, True, tuple(users), grounds)
 
 

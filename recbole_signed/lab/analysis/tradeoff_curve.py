@@ -84,10 +84,10 @@ def tradeoff(
     points = []
     for value in _progress(aversions):
         fitted.model.dislike_aversion = value
-        found = measured(fitted, fitted.test_data, METRICS, k)
-        if not found:
+        metrics = measured(fitted, fitted.test_data, METRICS, k)
+        if not metrics:
             raise UsageError(f"the split leaves nothing of '{dataset}' for the test; look at eval_args.split.")
-        points.append({"dislike_aversion": value, **found})
+        points.append({"dislike_aversion": value, **metrics})
         if choose:
             points[-1][VALID] = measured(fitted, fitted.valid_data, METRICS, k)
             if not points[-1][VALID]:
@@ -120,7 +120,7 @@ def tradeoffs(
     from recbole_signed.runs.fitted import kept_or_made
 
     curves = kept_or_made(models, dataset, folder, question, tradeoff)
-    for point in (point for each in curves for point in each["points"]):
+    for point in (point for curve in curves for point in curve["points"]):
         point.pop(FRONT, None)  # of other company
     return curves
 
@@ -133,7 +133,7 @@ def can_trade_off(model: str) -> bool:
 def mark_front(curves: Sequence[dict[str, Any]]) -> None:
     """Give each point of the curves, which are of one data set and k, its :data:`FRONT`."""
     k = curves[0]["k"]
-    points = [point for each in curves for point in each["points"]]
+    points = [point for curve in curves for point in curve["points"]]
     for point in points:
         point[FRONT] = [
             up for up in UP if not any(_is_better(other, point, f"{ACROSS}@{k}", f"{up}@{k}") for other in points)
@@ -153,9 +153,9 @@ def _is_better(one: Mapping[str, Any], other: Mapping[str, Any], across: str, up
 def tradeoff_rows(curves: Sequence[Mapping[str, Any]]) -> str:
     """Return the points as JSON lines, each with all that is known of its curve."""
     rows = [
-        {**{key: value for key, value in each.items() if key != "points"}, **point}
-        for each in curves
-        for point in each["points"]
+        {**{key: value for key, value in curve.items() if key != "points"}, **point}
+        for curve in curves
+        for point in curve["points"]
     ]
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for row in rows)
 
@@ -216,19 +216,19 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
         for cell, title in zip(cells, (f"Recall@{k}", f"NDCG@{k}"), strict=True):
             up = title.lower()
             for place in order:
-                each, style = curves[place], styles[place]
-                drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
+                curve, style = curves[place], styles[place]
+                drawn = [point for point in curve["points"] if point[across] is not None and point[up] is not None]
                 xs, ys = ([point[name] for point in drawn] for name in (across, up))
                 ours = style.family == OURS
-                behind = many and not any(point[FRONT] for point in each["points"])
+                behind = many and not any(point[FRONT] for point in curve["points"])
                 shade = {"color": style.colour, "alpha": 0.35 if behind else 1.0, "zorder": 2 - behind + ours}
                 width = 1.8 if ours else 1.0
-                cell.plot(xs, ys, marker=style.marker, ms=4, lw=width, label=display_name(each["model"]), **shade)
+                cell.plot(xs, ys, marker=style.marker, ms=4, lw=width, label=display_name(curve["model"]), **shade)
                 if ring:
                     cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", **shade)
                 for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
                     cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
-            front = [point for each in curves for point in each["points"] if up.partition("@")[0] in point[FRONT]]
+            front = [point for curve in curves for point in curve["points"] if up.partition("@")[0] in point[FRONT]]
             front.sort(key=lambda point: point[across])
             if len(curves) > 1:
                 xs, ys = ([point[name] for point in front] for name in (across, up))
@@ -256,13 +256,13 @@ class _Style(NamedTuple):
 
 def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:
     """Return a style for each curve: the colour of its family, and a marker that tells it from the family's others."""
-    found, counts = [], dict.fromkeys(FAMILY_COLOURS, 0)
-    for each in curves:
-        kind = family(each["model"])
+    styles, counts = [], dict.fromkeys(FAMILY_COLOURS, 0)
+    for curve in curves:
+        kind = family(curve["model"])
         marker = _MARKERS[counts[kind] % len(_MARKERS)]
-        found.append(_Style(FAMILY_COLOURS[kind], marker, kind))
+        styles.append(_Style(FAMILY_COLOURS[kind], marker, kind))
         counts[kind] += 1
-    return found
+    return styles
 
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
@@ -273,9 +273,9 @@ _STYLES = tuple(_Style(colour, marker) for marker in ("o", "s", "^") for colour 
 
 def _leave_out_what_is_far_below(cell: Any, curves: Sequence[Mapping[str, Any]], up: str) -> None:
     """Begin the axis above the models whose best value is less than half of the best, and name them."""
-    best = {each["model"]: max(point[up] or 0.0 for point in each["points"]) for each in curves}
+    best = {curve["model"]: max(point[up] or 0.0 for point in curve["points"]) for curve in curves}
     far = [model for model, value in best.items() if value < max(best.values()) / 2]
-    near = [point[up] for each in curves if each["model"] not in far for point in each["points"] if point[up]]
+    near = [point[up] for curve in curves if curve["model"] not in far for point in curve["points"] if point[up]]
     low, high = min(near, default=0.0), max(near, default=0.0)
     bottom = low - 0.1 * (high - low)
     hidden = [f"{display_name(model)} (at most {best[model]:.3f})" for model in far if best[model] < bottom]
@@ -284,6 +284,6 @@ def _leave_out_what_is_far_below(cell: Any, curves: Sequence[Mapping[str, Any]],
         cell.text(0.98, 0.02, f"below: {', '.join(hidden)}", transform=cell.transAxes, ha="right", fontsize=8)
 
 
-def _span(found: Mapping[str, Any]) -> str:
-    values = [point["dislike_aversion"] for point in found["points"]]
+def _span(curve: Mapping[str, Any]) -> str:
+    values = [point["dislike_aversion"] for point in curve["points"]]
     return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"

@@ -27,19 +27,19 @@ def tradeoff_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     """Return the points of one model or several, a section each."""
     names = columns(curves[0])
     sections = []
-    for each in curves:
+    for curve in curves:
         rows = [
             (
-                f"{point['dislike_aversion']:g}{'*' if point['dislike_aversion'] == each['chosen'] else ''}",
+                f"{point['dislike_aversion']:g}{'*' if point['dislike_aversion'] == curve['chosen'] else ''}",
                 *("-" if point[name] is None else f"{point[name]:.{DIGITS}f}" for name in names),
                 ", ".join(point[FRONT]),
             )
-            for point in each["points"]
+            for point in curve["points"]
         ]
-        shown = any(point["dislike_aversion"] == each["chosen"] for point in each["points"])
-        start, end = ("*: the", "") if shown else ("The", f"; --g {each['chosen']:g} shows it")
-        chosen = f"{start} model chose g = {each['chosen']:g} on validation, or was given it{end}."
-        sections.append(Section(display_name(each["model"]) if len(curves) > 1 else "", text_lines(rows), chosen))
+        shown = any(point["dislike_aversion"] == curve["chosen"] for point in curve["points"])
+        start, end = ("*: the", "") if shown else ("The", f"; --g {curve['chosen']:g} shows it")
+        chosen = f"{start} model chose g = {curve['chosen']:g} on validation, or was given it{end}."
+        sections.append(Section(display_name(curve["model"]) if len(curves) > 1 else "", text_lines(rows), chosen))
     first = curves[0]
     what = display_name(first["model"]) if len(curves) == 1 else "Trade-off"
     return Table(
@@ -58,10 +58,10 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     """Return what each model has on the test part at the g that is best on validation, for each gamma."""
     names = of_each_gamma(curves[0][BEST])
     lines = []
-    for each in curves:
-        points = {name: point for name, point in chosen_points(each).items() if name in names}
+    for curve in curves:
+        points = {name: point for name, point in chosen_points(curve).items() if name in names}
         cells = [(f"{at['dislike_aversion']:g}", f"{at[name]:.{DIGITS}f}") for name, at in points.items()]
-        lines.append((display_name(each["model"]), *(word for cell in cells for word in cell)))
+        lines.append((display_name(curve["model"]), *(word for cell in cells for word in cell)))
     return Table(
         f"SignedNDCG on {curves[0]['dataset']} with the g that is best by it on validation",
         tuple(header for name in names for header in (Header("g"), Header(name))),
@@ -75,19 +75,19 @@ def matched(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return how many dislikes the first model shows at the Recall of each other model, chosen on validation."""
     first, k = curves[0], curves[0]["k"]
     names = f"{UP[0]}@{k}", f"{ACROSS}@{k}"
-    found = []
-    for each in curves[1:]:
-        theirs = max(_measured(each, *names), key=lambda at: (at.valid, at.g), default=None)
+    matches = []
+    for curve in curves[1:]:
+        theirs = max(_measured(curve, *names), key=lambda at: (at.valid, at.g), default=None)
         ours = None if theirs is None else _with_valid(_measured(first, *names), theirs.valid)
-        found.append(
+        matches.append(
             {
-                "model": each["model"],
+                "model": curve["model"],
                 "theirs": None if theirs is None else theirs.named(*names),
                 "ours": None if ours is None else ours.named(*names),
                 "difference": ours.across / theirs.across - 1 if ours and theirs and theirs.across else None,
             }
         )
-    return found
+    return matches
 
 
 def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
@@ -96,15 +96,15 @@ def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     ours = display_name(first["model"])
     headers = (Header("g"), Header(f"{UP[0]}@{k}"), Header(f"{ACROSS}@{k}", smaller=True))
     lines = []
-    for each in matched(curves):
-        cells = [word for side in ("theirs", "ours") for word in _cells(each[side], len(headers))]
-        fewer = "-" if each["difference"] is None else f"{each['difference']:+.1%}"
-        lines.append((display_name(each["model"]), *cells, fewer))
+    for match in matched(curves):
+        cells = [word for side in ("theirs", "ours") for word in _cells(match[side], len(headers))]
+        fewer = "-" if match["difference"] is None else f"{match['difference']:+.1%}"
+        lines.append((display_name(match["model"]), *cells, fewer))
     return Table(
         f"Dislikes shown by {ours} on {first['dataset']} with the Recall of each other model",
         (
             *headers,
-            *(replace(each, header=f"{ours}: {each.header}") for each in headers),
+            *(replace(header, header=f"{ours}: {header.header}") for header in headers),
             Header("difference", smaller=True),
         ),
         (Section("", text_lines(lines)),),
@@ -134,14 +134,14 @@ class _Point:
 
 def _measured(curve: Mapping[str, Any], up: str, across: str) -> list[_Point]:
     """Return the points of a curve at which the metrics are defined, by ascending g."""
-    points = sorted(curve["points"], key=lambda each: each["dislike_aversion"])
-    values = [(each["dislike_aversion"], each[VALID][up], each[up], each[across]) for each in points]
-    return [_Point(*each) for each in values if None not in each]
+    points = sorted(curve["points"], key=lambda point: point["dislike_aversion"])
+    values = [(point["dislike_aversion"], point[VALID][up], point[up], point[across]) for point in points]
+    return [_Point(*row) for row in values if None not in row]
 
 
 def _with_valid(points: Sequence[_Point], valid: float) -> _Point | None:
     """Return the point of the largest g that has a Recall on validation; None where none has as much."""
-    last = max((place for place, each in enumerate(points) if each.valid >= valid), default=None)
+    last = max((place for place, point in enumerate(points) if point.valid >= valid), default=None)
     if last is None or last + 1 == len(points):
         return None if last is None else points[last]
     return points[last].towards(points[last + 1], valid)
@@ -154,9 +154,9 @@ def _cells(point: Mapping[str, float] | None, n: int) -> list[str]:
     return [f"{g:.3g}", *(f"{value:.{DIGITS}f}" for value in values)]
 
 
-def columns(found: Mapping[str, Any]) -> list[str]:
+def columns(curve: Mapping[str, Any]) -> list[str]:
     """Return the names of the metrics of a trade-off."""
-    return [name for name in found["points"][0] if name not in ("dislike_aversion", FRONT, VALID)]
+    return [name for name in curve["points"][0] if name not in ("dislike_aversion", FRONT, VALID)]
 
 
 _OF_SPLIT = ("dataset", "data_sha256", "config_hash", "chosen", "stopped_by")
@@ -165,23 +165,23 @@ _OF_SPLIT = ("dataset", "data_sha256", "config_hash", "chosen", "stopped_by")
 def over_splits(name: str, curves_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Return what the models have on each of several splits: best by validation, and at the first's Recall."""
     models: dict[str, list[dict[str, Any]]] = {}
-    everywhere = [each["model"] for each in next(iter(curves_of.values()))]
+    everywhere = [curve["model"] for curve in next(iter(curves_of.values()))]
     for dataset, curves in curves_of.items():
-        if other := set(everywhere).symmetric_difference(each["model"] for each in curves):
+        if other := set(everywhere).symmetric_difference(curve["model"] for curve in curves):
             raise UsageError(
                 f"{', '.join(sorted(other))}: on one of '{next(iter(curves_of))}' and '{dataset}' alone; give --model "
                 "models that are on all of these data sets."
             )
-        same_recall = {each.pop("model"): each for each in matched(curves)}
-        for each in curves:
+        same_recall = {match.pop("model"): match for match in matched(curves)}
+        for curve in curves:
             best = {
                 name: {"dislike_aversion": point["dislike_aversion"], "value": point[name]}
-                for name, point in chosen_points(each).items()
+                for name, point in chosen_points(curve).items()
             }
-            split = {**{key: each[key] for key in _OF_SPLIT}, "best": best}
-            if each["model"] in same_recall:
-                split["at_same_recall"] = same_recall[each["model"]]
-            models.setdefault(each["model"], []).append(split)
+            split = {**{key: curve[key] for key in _OF_SPLIT}, "best": best}
+            if curve["model"] in same_recall:
+                split["at_same_recall"] = same_recall[curve["model"]]
+            models.setdefault(curve["model"], []).append(split)
     first = next(iter(curves_of.values()))[0]
     return {
         "name": name,
@@ -192,22 +192,22 @@ def over_splits(name: str, curves_of: Mapping[str, Sequence[Mapping[str, Any]]])
     }
 
 
-def splits_table(found: Mapping[str, Any]) -> Table:
+def splits_table(result: Mapping[str, Any]) -> Table:
     """Return the means of :func:`over_splits`, how far the first model is ahead, and on how many of the splits."""
-    first, *others = found["models"]
+    first, *others = result["models"]
     names = of_each_gamma(first["splits"][0]["best"])
     rows = []
-    for each in (first, *others):
+    for model in (first, *others):
         cells = []
         for name in names:
-            ours, theirs = (values_of(of, name) for of in (first, each))
-            cells += [f"{fmean(theirs):.{DIGITS}f}", "" if each is first else _ahead(ours, theirs)]
-        rows.append((display_name(each["model"]), *cells, "" if each is first else _fewer(each["splits"])))
+            ours, theirs = (values_of(of, name) for of in (first, model))
+            cells += [f"{fmean(theirs):.{DIGITS}f}", "" if model is first else _ahead(ours, theirs)]
+        rows.append((display_name(model["model"]), *cells, "" if model is first else _fewer(model["splits"])))
     leader = display_name(first["model"])
     heads = (header for name in names for header in (Header(name), Header(f"{leader} ahead by")))
-    n_splits, n_values = len(found["datasets"]), len(found["aversions"])
+    n_splits, n_values = len(result["datasets"]), len(result["aversions"])
     return Table(
-        f"SignedNDCG and dislikes on {found['name']}, {n_splits} splits",
+        f"SignedNDCG and dislikes on {result['name']}, {n_splits} splits",
         (*heads, Header(f"dislikes of {leader} at the same Recall", smaller=True)),
         (Section("", text_lines(rows)),),
         (
@@ -226,7 +226,7 @@ def values_of(model: Mapping[str, Any], name: str) -> list[float]:
 
 def _ahead(ours: Sequence[float], theirs: Sequence[float]) -> str:
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    return f"{fmean(differences):+.{DIGITS}f} ({sum(each > 0 for each in differences)} of {len(differences)})"
+    return f"{fmean(differences):+.{DIGITS}f} ({sum(gap > 0 for gap in differences)} of {len(differences)})"
 
 
 def _fewer(splits: Sequence[Mapping[str, Any]]) -> str:

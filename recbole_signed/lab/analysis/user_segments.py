@@ -61,11 +61,11 @@ def centres(points: FloatArray, k: int, seed: int) -> FloatArray:
         rng = np.random.default_rng([seed, start])
         with warnings.catch_warnings():  # of clusters without a point, which are left out below
             warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
-            found, _ = kmeans2(points, k, iter=ROUNDS, minit="++", seed=rng)
-        label, distance = vq(points, found)
+            candidates, _ = kmeans2(points, k, iter=ROUNDS, minit="++", seed=rng)
+        label, distance = vq(points, candidates)
         inertia = float(np.square(distance).sum())
         if best is None or inertia < best[0]:
-            best = inertia, found[np.unique(label)]
+            best = inertia, candidates[np.unique(label)]
     assert best is not None
     return best[1]
 
@@ -119,8 +119,8 @@ def segments(
         "seed": int(config["seed"]),
         "users": _sides(labels[0], counts, 1),
         "items": [
-            {**each, "examples": _examples(labels[1] == number, popularity, tokens[1])}
-            for number, each in enumerate(_sides(labels[1], counts, 0))
+            {**segment, "examples": _examples(labels[1] == number, popularity, tokens[1])}
+            for number, segment in enumerate(_sides(labels[1], counts, 0))
         ],
         "like_rate": [[_rate(*pair) for pair in zip(*row, strict=True)] for row in zip(*counts, strict=True)],
         "verdicts": (counts[0] + counts[1]).tolist(),
@@ -169,16 +169,16 @@ def _ordered(n: int, nodes: IntArray, label: IntArray) -> IntArray:
 def _counts(graph: SignedGraph, of_user: IntArray, of_item: IntArray) -> tuple[IntArray, IntArray]:
     """Return the likes and the dislikes of each user segment for each item segment."""
     shape = (int(of_user.max()) + 1, int(of_item.max()) + 1)
-    found = []
+    counts = []
     for edges in (graph.likes, graph.dislikes):
         pairs = np.repeat(of_user, np.diff(edges.indptr)) * shape[1] + of_item[edges.indices]
-        found.append(np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape))
-    return found[0], found[1]
+        counts.append(np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape))
+    return counts[0], counts[1]
 
 
 def _sides(label: IntArray, counts: tuple[IntArray, IntArray], axis: int) -> list[dict[str, Any]]:
     sizes = np.bincount(label[label >= 0])
-    likes, dislikes = (each.sum(axis=axis).tolist() for each in counts)
+    likes, dislikes = (table.sum(axis=axis).tolist() for table in counts)
     return [
         {"size": int(size), "likes": p, "dislikes": n, "like_rate": _rate(p, n)}
         for size, p, n in zip(sizes, likes, dislikes, strict=True)
@@ -195,18 +195,18 @@ def _examples(inside: npt.NDArray[np.bool_], popularity: IntArray, tokens: Seque
     return [str(tokens[item]) for item in best]
 
 
-def write_assigned(found: Mapping[str, Any], folder: Path) -> list[Path]:
+def write_assigned(cut: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ``MODEL-DATASET-users.tsv`` and ``-items.tsv``: token and segment of each user and item."""
     written = []
-    for side, assigned in found["assigned"].items():
-        path = folder / f"{found['model']}-{found['dataset']}-{side}.tsv"
+    for side, assigned in cut["assigned"].items():
+        path = folder / f"{cut['model']}-{cut['dataset']}-{side}.tsv"
         rows = "".join(f"{token}\t{segment}\n" for token, segment in assigned.items())
         replace_text(path, f"{side[:-1]}\tsegment\n{rows}")
         written.append(path)
     return written
 
 
-def segments_table(found: Mapping[str, Any]) -> Table:
+def segments_table(cut: Mapping[str, Any]) -> Table:
     """Return sizes and like rates as a table."""
     sections = []
     for side in ("users", "items"):
@@ -214,20 +214,20 @@ def segments_table(found: Mapping[str, Any]) -> Table:
         rows = [
             (
                 number,
-                *(f"{each[key]:,}" for key in ("size", "likes", "dislikes")),
-                _cell(each["like_rate"]),
-                *([", ".join(each["examples"])] if "examples" in each else []),
+                *(f"{segment[key]:,}" for key in ("size", "likes", "dislikes")),
+                _cell(segment["like_rate"]),
+                *([", ".join(segment["examples"])] if "examples" in segment else []),
             )
-            for number, each in enumerate(found[side])
+            for number, segment in enumerate(cut[side])
         ]
         examples = [Header("Best liked", left=True)] if rows and len(rows[0]) > 1 + len(names) else []
         sections.append(Section(side.capitalize(), text_lines(rows), columns=(*map(Header, names), *examples)))
-    rates = [(number, *map(_cell, row)) for number, row in enumerate(found["like_rate"])]
-    columns = tuple(Header(str(number)) for number in range(len(found["items"])))
+    rates = [(number, *map(_cell, row)) for number, row in enumerate(cut["like_rate"])]
+    columns = tuple(Header(str(number)) for number in range(len(cut["items"])))
     sections.append(
         Section("Like rate of user segment (row) for item segment (column)", text_lines(rates), "", columns)
     )
-    title = f"{display_name(found['model'])} on {found['dataset']}, seed {found['seed']}: segments by the training part"
+    title = f"{display_name(cut['model'])} on {cut['dataset']}, seed {cut['seed']}: segments by the training part"
     return Table(title, (), tuple(sections), head=(Header("Segment"),))
 
 
@@ -235,9 +235,9 @@ def _cell(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:.3f}"
 
 
-def draw_segments(found: Mapping[str, Any], path: Path) -> None:
+def draw_segments(cut: Mapping[str, Any], path: Path) -> None:
     """Draw the like rates as a heat map, PNG."""
-    rates = np.array([[np.nan if rate is None else rate for rate in row] for row in found["like_rate"]])
+    rates = np.array([[np.nan if rate is None else rate for rate in row] for row in cut["like_rate"]])
     with picture(path, 2.5 + 0.75 * rates.shape[1], 2 + 0.5 * rates.shape[0]) as page:
         cell = page.subplots()
         image = cell.imshow(rates, vmin=0, vmax=1, cmap="RdBu", aspect="auto")
@@ -246,6 +246,6 @@ def draw_segments(found: Mapping[str, Any], path: Path) -> None:
             color = "white" if abs(rates[u, i] - 0.5) > 0.3 else "black"  # both ends of the colours are dark
             cell.text(i, u, f"{rates[u, i]:.2f}", ha="center", va="center", fontsize=8, color=color)
         for axis, side, ticks in (("x", "items", cell.set_xticks), ("y", "users", cell.set_yticks)):
-            ticks(range(len(found[side])), [f"{number}\n{each['size']:,}" for number, each in enumerate(found[side])])
+            ticks(range(len(cut[side])), [f"{number}\n{segment['size']:,}" for number, segment in enumerate(cut[side])])
             getattr(cell, f"set_{axis}label")(f"{side[:-1]} segment, size")
-        cell.set_title(f"{found['dataset']}: like rates of segments")
+        cell.set_title(f"{cut['dataset']}: like rates of segments")

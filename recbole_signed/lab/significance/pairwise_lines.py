@@ -24,35 +24,35 @@ _TESTS = {"t": "t", "wilcoxon": "Wilcoxon", "permutation": "permutation"}
 _SMALLEST_P = 0.0001
 
 
-def pairwise_table(found: Mapping[str, Any]) -> Table:
+def pairwise_table(outcome: Mapping[str, Any]) -> Table:
     """Return what :func:`recbole_signed.lab.significance.significance` found as a table."""
-    level = 100 * (1 - found["alpha"])
+    level = 100 * (1 - outcome["alpha"])
     names = ["Users", "Model", "Other", "Difference", f"{level:g} % interval", "Relative"]
     names += ["Users better", "worse", *(f"p {name}" for name in _TESTS.values())]
     parts: dict[str, list[list[str]]] = {}
-    for each in found["comparisons"]:
-        column = metric_column(each["metric"])
-        place = f"{each['section']}, {column.header}{' ↓' if column.smaller else ''}: {each['model']} against"
-        parts.setdefault(place, []).append(_line(each, column.decimals))
+    for row in outcome["comparisons"]:
+        column = metric_column(row["metric"])
+        place = f"{row['section']}, {column.header}{' ↓' if column.smaller else ''}: {row['model']} against"
+        parts.setdefault(place, []).append(_line(row, column.decimals))
     return Table(
-        f"{found['title']}: significance",
+        f"{outcome['title']}: significance",
         (*map(Header, names), Header("Model is", left=True)),
         tuple(Section(place, text_lines(lines)) for place, lines in parts.items()),
-        (*_explanation(found), *found["notes"]),
+        (*_explanation(outcome), *outcome["notes"]),
         head=(Header("Other model", left=True),),
     )
 
 
-def _line(each: Mapping[str, Any], decimals: int) -> list[str]:
-    if not each["n_users"]:
-        return [each["other"], "0", *(["n/a"] * (7 + len(_TESTS))), verdict(each)]
-    relative = "n/a" if each["relative"] is None else f"{100 * each['relative']:+.1f} %"
-    interval = "n/a" if each["low"] is None else f"[{each['low']:+.{decimals}f}, {each['high']:+.{decimals}f}]"
-    p = [p_text(each["tests"][test]["p_better_holm"]) for test in _TESTS]
-    users, better, worse = (f"{each[key]:,}" for key in ("n_users", "users_better", "users_worse"))
-    means = [f"{each[key]:.{decimals}f}" for key in ("mean", "other_mean")]
-    difference = f"{each['difference']:+.{decimals}f}"
-    return [each["other"], users, *means, difference, interval, relative, better, worse, *p, verdict(each)]
+def _line(row: Mapping[str, Any], decimals: int) -> list[str]:
+    if not row["n_users"]:
+        return [row["other"], "0", *(["n/a"] * (7 + len(_TESTS))), verdict(row)]
+    relative = "n/a" if row["relative"] is None else f"{100 * row['relative']:+.1f} %"
+    interval = "n/a" if row["low"] is None else f"[{row['low']:+.{decimals}f}, {row['high']:+.{decimals}f}]"
+    p = [p_text(row["tests"][test]["p_better_holm"]) for test in _TESTS]
+    users, better, worse = (f"{row[key]:,}" for key in ("n_users", "users_better", "users_worse"))
+    means = [f"{row[key]:.{decimals}f}" for key in ("mean", "other_mean")]
+    difference = f"{row['difference']:+.{decimals}f}"
+    return [row["other"], users, *means, difference, interval, relative, better, worse, *p, verdict(row)]
 
 
 def p_text(p: float | None) -> str:
@@ -62,21 +62,21 @@ def p_text(p: float | None) -> str:
     return f"<{_SMALLEST_P:.4f}" if p < _SMALLEST_P else f"{p:.4f}"
 
 
-def verdict(each: Mapping[str, Any]) -> str:
+def verdict(row: Mapping[str, Any]) -> str:
     """Return ``better``, ``worse``, ``not told apart``, or which of the tests say better or worse if not all do."""
     said = [
-        what if len(each[what]) == len(_TESTS) else f"{what} ({', '.join(_TESTS[test] for test in each[what])})"
+        what if len(row[what]) == len(_TESTS) else f"{what} ({', '.join(_TESTS[test] for test in row[what])})"
         for what in ("better", "worse")
-        if each[what]
+        if row[what]
     ]
     return "; ".join(said) or "not told apart"
 
 
-def _explanation(found: Mapping[str, Any]) -> list[str]:
-    m, alpha, resamples = found["n_comparisons"], found["alpha"], f"{found['resamples']:,}"
+def _explanation(outcome: Mapping[str, Any]) -> list[str]:
+    m, alpha, resamples = outcome["n_comparisons"], outcome["alpha"], f"{outcome['resamples']:,}"
     return [
         "p: chance of such differences if the model were no better (one-sided, paired over users), Holm-corrected over "
-        f"the {m} comparisons, test by test; permutation: {resamples} random sign patterns, seed {found['seed']}. "
+        f"the {m} comparisons, test by test; permutation: {resamples} random sign patterns, seed {outcome['seed']}. "
         f"Better: all tests at {alpha:g}, or those named; worse: the two-sided tests, in the other direction.",
         f"Interval: of the difference of the means, by itself (not corrected), from {resamples} bootstrap samples of "
         "users; both means are over the users who count for both models.",
@@ -95,8 +95,8 @@ def kept_file(rows_file: Path) -> Path:
 
 def kept_comparisons(rows_file: Path) -> dict[Pair, dict[str, Any]]:
     """Return all comparisons that were kept; those of rows that the table has no more, corrected for another number."""
-    every = [comparison for each in _read(kept_file(rows_file)).values() for comparison in each["found"]["comparisons"]]
-    return {_pair(each): each for each in every}
+    every = [comparison for kept in _read(kept_file(rows_file)).values() for comparison in kept["found"]["comparisons"]]
+    return {_pair(row): row for row in every}
 
 
 def _pair(comparison: Mapping[str, Any]) -> Pair:
@@ -104,16 +104,16 @@ def _pair(comparison: Mapping[str, Any]) -> Pair:
     return section, metric, model, other, comparison.get("values", "")  # "": kept by an earlier version
 
 
-def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any], rows: Container[str]) -> None:
+def keep(rows_file: Path, against: str | None, values: str, outcome: dict[str, Any], rows: Container[str]) -> None:
     """Keep an outcome in the place of an earlier one with the same ``against``; drop those of other rows."""
     file = kept_file(rows_file)
     with changing(file):
         before = {
-            name: each
-            for name, each in _read(file).items()
-            if any(comparison.get("values") in rows for comparison in each["found"]["comparisons"])
+            name: kept
+            for name, kept in _read(file).items()
+            if any(comparison.get("values") in rows for comparison in kept["found"]["comparisons"])
         }
-        after = {**before, against or FIRST: {"values": values, "found": found}}
+        after = {**before, against or FIRST: {"values": values, "found": outcome}}
         text = json.dumps(dict(sorted(after.items())), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         replace_text(file, text)
 
@@ -125,8 +125,8 @@ def kept_outcome(yaml_file: Path, rows_file: Path, against: str | None) -> dict[
 
 def kept_outcomes(yaml_file: Path) -> dict[str, dict[str, Any]]:
     """Return what was kept for a table's committed rows, by the model that others are compared with; needs no data."""
-    found = _current(yaml_file, rows_file_of(yaml_file)).values()
-    return {each["comparisons"][0]["model"]: each for each in found}
+    outcomes = _current(yaml_file, rows_file_of(yaml_file)).values()
+    return {outcome["comparisons"][0]["model"]: outcome for outcome in outcomes}
 
 
 def _current(yaml_file: Path, rows_file: Path) -> dict[str, dict[str, Any]]:
@@ -136,7 +136,7 @@ def _current(yaml_file: Path, rows_file: Path) -> dict[str, dict[str, Any]]:
     if table is None or table.not_run:
         return {}
     values = values_digest(table.spec, table.places)
-    return {name: each["found"] for name, each in every.items() if each["values"] == values}
+    return {name: kept["found"] for name, kept in every.items() if kept["values"] == values}
 
 
 def values_digest(spec: TableSpec, places: Places) -> str:
@@ -153,9 +153,9 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(file.read_bytes())
-        if all(isinstance(each["values"], str) for each in content.values()):
-            for each in content.values():
-                list(map(_pair, each["found"]["comparisons"]))
+        if all(isinstance(kept["values"], str) for kept in content.values()):
+            for kept in content.values():
+                list(map(_pair, kept["found"]["comparisons"]))
             return dict(content)
     except (ValueError, TypeError, AttributeError, KeyError):
         pass

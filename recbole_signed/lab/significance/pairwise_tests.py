@@ -146,36 +146,36 @@ def significance(
         raise UsageError(_missing_message(path, spec, unkept, len(requests), output) if unkept else nothing)
     tests = _Tests(chosen, alpha, resamples, seed, rows_file, gone, kept)
     pools = SplitPool.all_of(spec, places)
-    for number, each in enumerate(pools):
-        model = each.reference(spec, chosen[0], against)
+    for number, pool in enumerate(pools):
+        model = pool.reference(spec, chosen[0], against)
         if model is None:
-            notes.append(f"{each.name}: there are not two models to compare that were trained to their end.")
+            notes.append(f"{pool.name}: there are not two models to compare that were trained to their end.")
             continue
 
-        def report(share: float, section: str = each.name, number: int = number) -> None:
+        def report(share: float, section: str = pool.name, number: int = number) -> None:
             if progress is not None:
                 progress(section, (number + share) / len(pools))
 
-        tests.compare(each, model, report)
-        notes += [*each.reference_notes(spec, model, against), *each.seed_notes(model)]
+        tests.compare(pool, model, report)
+        notes += [*pool.reference_notes(spec, model, against), *pool.seed_notes(model)]
     lacking = [request for request in unkept if request.key in tests.lacking]
     if lacking:
         raise UsageError(_missing_message(path, spec, lacking, len(requests), output))
-    found = tests.found
-    if not found:
+    comparisons = tests.comparisons
+    if not comparisons:
         raise UsageError(nothing)
-    n_comparisons = _correct(found, alpha)
+    n_comparisons = _correct(comparisons, alpha)
     outcome: dict[str, Any] = {
         "title": spec.title,
         "alpha": alpha,
         "resamples": resamples,
         "seed": seed,
         "n_comparisons": n_comparisons,
-        "comparisons": found,
-        "notes": list(dict.fromkeys([*notes, *_floor_note(found, n_comparisons, resamples, alpha)])),
+        "comparisons": comparisons,
+        "notes": list(dict.fromkeys([*notes, *_floor_note(comparisons, n_comparisons, resamples, alpha)])),
     }
     if whole:
-        keep(rows_file, against, values_digest(spec, shown), outcome, {pair for each in pools for pair in each.pairs})
+        keep(rows_file, against, values_digest(spec, shown), outcome, {pair for pool in pools for pair in pool.pairs})
     if tests.read:
         outcome["notes"] = [*outcome["notes"], _READ.format(kept_file(rows_file).name, ", ".join(tests.read))]
     return outcome
@@ -235,7 +235,7 @@ def _metrics(
 ) -> tuple[str, ...]:
     rows = [row for labels in places.values() for of_label in labels.values() for row in of_label]
     there = kept_metrics([row for row in rows if row.key not in gone], rows_file)
-    kept = list(dict.fromkeys([*there, *(each[1] for each in compared)]))
+    kept = list(dict.fromkeys([*there, *(pair[1] for pair in compared)]))
     chosen, named = [metric.lower() for metric in asked], argument("metrics", option="--metric")
     for metric in chosen:
         if metric not in kept and any(metric in row.test for row in rows):
@@ -260,7 +260,7 @@ class _Tests:
     rows_file: Path
     gone: Collection[Key]
     kept: Mapping[Pair, dict[str, Any]]
-    found: list[dict[str, Any]] = field(default_factory=list)
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
     read: dict[str, None] = field(default_factory=dict)  # models whose comparison was kept, in some pool
     lacking: set[Key] = field(default_factory=set)  # rows without which something can be neither computed nor read
 
@@ -273,7 +273,7 @@ class _Tests:
         if computed:
             values = pool.values([model, *computed], self.metrics, self.rows_file)
             compared = _compared(values, model, self.alpha, self.resamples, self.seed, progress)
-            numbers = {(each["metric"], each["other"]): each for each in compared}
+            numbers = {(row["metric"], row["other"]): row for row in compared}
         for other in others:
             if other in computed:
                 continue
@@ -282,10 +282,10 @@ class _Tests:
                 self.lacking |= self._gone(pool, model) | self._gone(pool, other)
                 continue
             self.read[other] = None
-            numbers |= {(each["metric"], other): _uncorrected(each) for each in before if each is not None}
+            numbers |= {(row["metric"], other): _uncorrected(row) for row in before if row is not None}
         for metric in self.metrics:
             ordered = (numbers[metric, other] for other in others if (metric, other) in numbers)
-            self.found += [{**each, "values": digests[each["other"]]} for each in ordered]
+            self.comparisons += [{**row, "values": digests[row["other"]]} for row in ordered]
 
     def _gone(self, pool: SplitPool, label: str) -> set[Key]:
         return {row.key for row in pool.rows(label) if row.key in self.gone}
@@ -339,7 +339,7 @@ def _numbers(
     counted = ~np.isnan(ahead)
     n_users = int(counted.sum())
     rounded = ahead[counted].round(DECIMALS)
-    my_mean, their_mean = (float(each[counted].mean()) if n_users else np.nan for each in (mine, theirs))
+    my_mean, their_mean = (float(values[counted].mean()) if n_users else np.nan for values in (mine, theirs))
     difference = my_mean - their_mean
     return {
         "n_users": n_users,
@@ -352,8 +352,8 @@ def _numbers(
         "users_better": int((rounded > 0).sum()),
         "users_worse": int((rounded < 0).sum()),
         "tests": {
-            name: {"p_better": float(each.better[column]), "p_two_sided": float(each.two_sided[column])}
-            for name, each in tests.items()
+            name: {"p_better": float(p_values.better[column]), "p_two_sided": float(p_values.two_sided[column])}
+            for name, p_values in tests.items()
         },
     }
 
@@ -362,34 +362,34 @@ def _plain(value: Any) -> float | None:
     return round(float(value), _DIGITS) if np.isfinite(value) else None
 
 
-def _correct(found: list[dict[str, Any]], alpha: float) -> int:
+def _correct(rows: list[dict[str, Any]], alpha: float) -> int:
     """Add Holm's corrections over all comparisons, test by test, and what follows from them; return their number."""
     from recbole_signed.evaluation.significance import TESTS, holm
 
-    for each in found:
-        each["better"], each["worse"] = [], []
+    for row in rows:
+        row["better"], row["worse"] = [], []
     for test in TESTS:
         for kind in ("p_better", "p_two_sided"):
-            corrected = holm([each["tests"][test][kind] for each in found])
-            for each, p in zip(found, corrected, strict=True):
-                each["tests"][test][f"{kind}_holm"] = float(p)
-        for each in found:
-            p = each["tests"][test]
+            corrected = holm([row["tests"][test][kind] for row in rows])
+            for row, p in zip(rows, corrected, strict=True):
+                row["tests"][test][f"{kind}_holm"] = float(p)
+        for row in rows:
+            p = row["tests"][test]
             if p["p_better_holm"] < alpha:
-                each["better"].append(test)
+                row["better"].append(test)
             # below 1/2 the one-sided p speaks for the model, above it for the other
             elif p["p_two_sided_holm"] < alpha and p["p_better"] > 0.5:
-                each["worse"].append(test)
-    n_comparisons = sum(not all(np.isnan(p["p_better"]) for p in each["tests"].values()) for each in found)
-    for each in found:
-        each["tests"] = {
+                row["worse"].append(test)
+    n_comparisons = sum(not all(np.isnan(p["p_better"]) for p in row["tests"].values()) for row in rows)
+    for row in rows:
+        row["tests"] = {
             name: {kind: None if np.isnan(p) else p for kind, p in values.items()}
-            for name, values in each["tests"].items()
+            for name, values in row["tests"].items()
         }
     return n_comparisons
 
 
-def _floor_note(found: Sequence[Mapping[str, Any]], n_comparisons: int, resamples: int, alpha: float) -> list[str]:
+def _floor_note(rows: Sequence[Mapping[str, Any]], n_comparisons: int, resamples: int, alpha: float) -> list[str]:
     if not n_comparisons or n_comparisons / (resamples + 1) < alpha:
         return []
     enough = int(np.ceil(n_comparisons / alpha))

@@ -26,7 +26,7 @@ class SplitPool:
     @classmethod
     def all_of(cls, spec: TableSpec, places: Places) -> list[SplitPool]:
         """Return those of a table that have rows, in its order."""
-        named = {name: {each: places[each] for each in of if each in places} for name, of in spec.pools().items()}
+        named = {name: {part: places[part] for part in of if part in places} for name, of in spec.pools().items()}
         return [cls(name, sections) for name, sections in named.items() if sections]
 
     @property
@@ -46,7 +46,7 @@ class SplitPool:
     @property
     def pairs(self) -> set[str]:
         """The :meth:`pair_digest` of each model with each other one."""
-        return {self.pair_digest(*each) for each in permutations(self.labels, 2)}
+        return {self.pair_digest(*pair) for pair in permutations(self.labels, 2)}
 
     def pair_digest(self, model: str, other: str) -> str:
         """Return a digest of what the comparison of two models depends on: the values of both."""
@@ -60,11 +60,11 @@ class SplitPool:
 
     def values(self, labels: Sequence[str], metrics: Sequence[str], rows_file: Path) -> user_values.SectionValues:
         """Read the values per user of some models, which must all be there; without splits on which none has rows."""
-        wanted = {
-            name: {each: of_section[each] for each in labels if each in of_section}
+        chosen = {
+            name: {label: of_section[label] for label in labels if label in of_section}
             for name, of_section in self.sections.items()
         }
-        splits = [user_values.read_section(name, rows, rows_file, metrics) for name, rows in wanted.items() if rows]
+        splits = [user_values.read_section(name, rows, rows_file, metrics) for name, rows in chosen.items() if rows]
         return user_values.pooled_sections(self.name, splits) if self.pooled else splits[0]
 
     def reference(self, spec: TableSpec, metric: str, against: str | None) -> str | None:

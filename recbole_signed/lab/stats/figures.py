@@ -73,13 +73,13 @@ def _parts(cell: Axes, report: Mapping[str, Any]) -> None:
     parts = report["parts"] or {"all": report}
     left = np.zeros(len(parts))
     for sign, color in (("like", _LIKE), ("dislike", _DISLIKE), ("neutral", _NEUTRAL)):
-        width = np.array([each["rows"][sign] for each in parts.values()], dtype=float)
+        width = np.array([part["rows"][sign] for part in parts.values()], dtype=float)
         if not width.any():
             continue
         bars = cell.barh(list(parts), width, left=left, color=color, label=f"{sign}s", height=0.6)
-        shares = width / [each["rows"]["total"] for each in parts.values()]
-        widest = max(each["rows"]["total"] for each in parts.values())
-        fits = [f"{share:.0%}" if each > 0.09 * widest else "" for share, each in zip(shares, width, strict=True)]
+        shares = width / [part["rows"]["total"] for part in parts.values()]
+        widest = max(part["rows"]["total"] for part in parts.values())
+        fits = [f"{share:.0%}" if size > 0.09 * widest else "" for share, size in zip(shares, width, strict=True)]
         cell.bar_label(bars, fits, label_type="center", color="white", fontsize=8)
         left += width
     cell.invert_yaxis()
@@ -135,13 +135,13 @@ def _lorenz(cell: Axes, user: np.ndarray, item: np.ndarray, report: Mapping[str,
 
 
 def _drift(cells: np.ndarray, bins: list[Mapping[str, Any]]) -> None:
-    place = np.array([each["first_raw"] for each in bins], dtype=float)
-    dated = all(each["first"] is not None for each in bins)
-    moments: Any = [datetime.fromtimestamp(each, timezone.utc) for each in place] if dated else place
+    place = np.array([span["first_raw"] for span in bins], dtype=float)
+    dated = all(span["first"] is not None for span in bins)
+    moments: Any = [datetime.fromtimestamp(moment, timezone.utc) for moment in place] if dated else place
     rates, newcomers, popularity = cells
 
     def line(cell: Axes, key: str, label: str, color: str) -> None:
-        values = [np.nan if each[key] is None else each[key] for each in bins]
+        values = [np.nan if span[key] is None else span[key] for span in bins]
         cell.plot(moments, values, color=color, label=label, marker="o", markersize=3, linewidth=1.3)
 
     line(rates, "like_rate", "like rate", _LIKE)
@@ -189,14 +189,14 @@ _SIDES = (("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD"))
 
 def describe_features(folder: Path, rows: RawRows) -> dict[str, Any]:
     """Describe the ``.user`` and ``.item`` files of a data set."""
-    settings, found = Settings.read(folder / f"{folder.name}.yaml"), {}
+    settings, features = Settings.read(folder / f"{folder.name}.yaml"), {}
     for place, (side, key) in enumerate(_SIDES):
         path = folder / f"{folder.name}.{side}"
         if path.is_file() and rows.tokens is not None:
             separator, encoding = settings["field_separator"] or "\t", settings["encoding"] or "utf-8"
             table = read_feature_file(path, settings[key] or f"{side}_id", "all", separator, encoding)
-            found[side] = _describe(table, rows.tokens[place])
-    return found
+            features[side] = _describe(table, rows.tokens[place])
+    return features
 
 
 def _describe(table: FeatureTable, ids: pl.Series) -> dict[str, Any]:

@@ -77,38 +77,38 @@ def statistics_table(name: str, report: Mapping[str, Any]) -> Table:
     sections = [_rows_table(report), _degree_table(report), _sign_table(report)]
     if report["time"] is not None:
         sections.append(_drift_table(report["time"]))
-    sections += [_feature_table(side, each) for side, each in report.get("features", {}).items()]
+    sections += [_feature_table(side, features) for side, features in report.get("features", {}).items()]
     return Table(title, (), tuple(sections), intro=tuple(intro))
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
     """Return sentences about what a user of the data should know."""
-    found = []
-    for part, each in (report["parts"] or {"": report}).items():
+    sentences = []
+    for part, counts in (report["parts"] or {"": report}).items():
         where = f"{part}: " if part else ""
-        if each["repeated_rows"]:
-            rows, pairs = counted(each["repeated_rows"], "repeated row"), counted(each["repeated_pairs"], "pair")
-            found.append(f"{where}{rows} (of {pairs})")
-        if each["contradicting_pairs"]:
-            found.append(f"{where}{counted(each['contradicting_pairs'], 'pair')} with both signs")
-        for other, count in each.get("pairs_also_in", {}).items():
+        if counts["repeated_rows"]:
+            rows, pairs = counted(counts["repeated_rows"], "repeated row"), counted(counts["repeated_pairs"], "pair")
+            sentences.append(f"{where}{rows} (of {pairs})")
+        if counts["contradicting_pairs"]:
+            sentences.append(f"{where}{counted(counts['contradicting_pairs'], 'pair')} with both signs")
+        for other, count in counts.get("pairs_also_in", {}).items():
             if count:
-                opposite = each["contradicted_by"][other]
+                opposite = counts["contradicted_by"][other]
                 shared = counted(count, f"{part} pair is", f"{part} pairs are")
-                found.append(f"{shared} also in {other}, {opposite:,} of them with the opposite sign")
+                sentences.append(f"{shared} also in {other}, {opposite:,} of them with the opposite sign")
     if report["rows"]["dislike"] == 0:
-        found.append("no dislikes: signed models have nothing to learn from beyond the likes")
-    return found
+        sentences.append("no dislikes: signed models have nothing to learn from beyond the likes")
+    return sentences
 
 
 def _rows_table(report: Mapping[str, Any]) -> Section:
     table = []
-    for part, each in {"all": report, **report["parts"]}.items():
-        rows = each["rows"]
+    for part, of_part in {"all": report, **report["parts"]}.items():
+        rows = of_part["rows"]
         verdicts = rows["like"] + rows["dislike"]
         counts = [rows["total"], rows["like"], rows["dislike"], rows["neutral"]]
         rate = f"{rows['like'] / verdicts:.1%}" if verdicts else "-"
-        more = [each["users"], each["items"], each["repeated_rows"], each["contradicting_pairs"]]
+        more = [of_part["users"], of_part["items"], of_part["repeated_rows"], of_part["contradicting_pairs"]]
         table.append([part, *_counts(counts), rate, *_counts(more)])
     header = ["rows", "total", "likes", "dislikes", "neutral", "like rate", "users", "items", "repeated", "both signs"]
     return _table(header, table)
@@ -119,7 +119,7 @@ def _degree_table(report: Mapping[str, Any]) -> Section:
     for side in ("user", "item"):
         for sign, degree in report[side]["degree"].items():
             label = f"per {side}, {'all rows' if sign == 'all' else sign + 's'}"
-            table.append([label, *(f"{degree[each]:,.{int(each == 'mean')}f}" for each in _DEGREES)])
+            table.append([label, *(f"{degree[name]:,.{int(name == 'mean')}f}" for name in _DEGREES)])
     return _table(["degrees", *_DEGREES], table)
 
 
@@ -145,13 +145,13 @@ def _sign_table(report: Mapping[str, Any]) -> Section:
 def _drift_table(time: Mapping[str, Any]) -> Section:
     rows = [
         [
-            str(each["first"] or each["first_raw"]),
-            *_counts([each["rows"], each["new_users"], each["new_items"]]),
-            _share(each["like_rate"]),
-            _number(each["rank_correlation"]),
-            _number(each["similarity"]),
+            str(span["first"] or span["first_raw"]),
+            *_counts([span["rows"], span["new_users"], span["new_items"]]),
+            _share(span["like_rate"]),
+            _number(span["rank_correlation"]),
+            _number(span["similarity"]),
         ]
-        for each in time["bins"]
+        for span in time["bins"]
     ]
     header = ["bin from", "rows", "new users", "new items", "like rate", "rank correlation", "similarity"]
     lines = [
@@ -172,8 +172,8 @@ def _drift_table(time: Mapping[str, Any]) -> Section:
 
 def _feature_table(side: str, features: Mapping[str, Any]) -> Section:
     rows = [
-        [name, each["kind"], f"{each['distinct']:,}", _share(each["missing"])]
-        for name, each in features["columns"].items()
+        [name, column["kind"], f"{column['distinct']:,}", _share(column["missing"])]
+        for name, column in features["columns"].items()
     ]
     line = f"{features['covered']:.1%} of the {side}s have a row"
     if features["unknown_ids"]:
@@ -272,7 +272,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
     if len(a) < 2:
         return None
     # SciPy's ranks are the same; to import it takes longer than a small table
-    x, y = (pl.Series(each).rank("average").to_numpy() - (len(each) + 1) / 2 for each in (a, b))
+    x, y = (pl.Series(values).rank("average").to_numpy() - (len(values) + 1) / 2 for values in (a, b))
     scale = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / scale if scale else None
 
@@ -322,7 +322,7 @@ def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None
     if rows.times is None:
         return None
     order = np.argsort(rows.times, kind="stable")
-    times, users, items, signs = (each[order] for each in (rows.times, rows.users, rows.items, rows.signs))
+    times, users, items, signs = (array[order] for array in (rows.times, rows.users, rows.items, rows.signs))
     tied = times[1:] == times[:-1]
     ties = np.concatenate([[False], tied]) | np.concatenate([tied, [False]])
     first_of = first_rows(users, rows.n_users), first_rows(items, rows.n_items)
@@ -332,7 +332,7 @@ def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None
         """Describe rows; newcomers are those whose first row is not before ``begin``."""
         counts = totals(signs[begin:end])
         verdicts = counts["like"] + counts["dislike"]
-        new = [int((each[begin:end] >= begin).sum()) / (end - begin) for each in arrived]
+        new = [int((arrival[begin:end] >= begin).sum()) / (end - begin) for arrival in arrived]
         return {
             "rows": end - begin,
             "like_rate": counts["like"] / verdicts if verdicts else None,
@@ -345,7 +345,7 @@ def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None
     previous: Any = None
     for begin, end in itertools.pairwise(_bounds(times, max(2, min(BINS, len(times) // _ROWS_OF_A_BIN))).tolist()):
         popularity, known = np.bincount(items[begin:end], minlength=rows.n_items), first_of[1] < end
-        new_users, new_items = (int(((each >= begin) & (each < end)).sum()) for each in first_of)
+        new_users, new_items = (int(((firsts >= begin) & (firsts < end)).sum()) for firsts in first_of)
         bins.append(
             {
                 "first_raw": _plain_number(times[begin]),

@@ -118,10 +118,10 @@ def match_tastes(
         rng = stream(seed, "taste", number)
         chosen = np.flatnonzero(rng.random(block.stop - block.start, dtype=np.float32) < profile.taste_exposure)
         user, item = who[block][chosen], what[block][chosen]
-        wanted = taste(users, user, when[block][chosen] / seconds)
-        other = np.where(wanted == users.home[user], users.second[user], users.home[user])
-        wanted = np.where(rng.random(len(chosen), dtype=np.float32) < _SECOND_SHARE, other, wanted)
-        left, right = _aligned(wanted, items.cluster[item], profile.clusters)
+        target = taste(users, user, when[block][chosen] / seconds)
+        other = np.where(target == users.home[user], users.second[user], users.home[user])
+        target = np.where(rng.random(len(chosen), dtype=np.float32) < _SECOND_SHARE, other, target)
+        left, right = _aligned(target, items.cluster[item], profile.clusters)
         arranged = np.empty_like(item)
         arranged[left] = item[right]
         what[block][chosen] = arranged
@@ -133,9 +133,9 @@ def _aligned(a: np.ndarray, b: np.ndarray, kinds: int) -> tuple[np.ndarray, np.n
     """Two orders of ``range(n)`` in which as many kinds as possible meet; what is left over meets in its order."""
     fewer = np.minimum(np.bincount(a, minlength=kinds), np.bincount(b, minlength=kinds))
     orders = []
-    for each in (a, b):
-        order = np.argsort(each, kind="stable")
-        kind = each[order]
+    for side in (a, b):
+        order = np.argsort(side, kind="stable")
+        kind = side[order]
         begins = np.searchsorted(kind, np.arange(kinds))
         kept = np.arange(len(kind)) - begins[kind] < fewer[kind]
         orders.append(np.concatenate([order[kept], np.sort(order[~kept])]))
@@ -216,8 +216,8 @@ def degrees(shape: Degrees, n: int, total: int, partners: int, rng: np.random.Ge
     high = 1.0
     while scaled(high).sum() < total and high < 1e9:
         high *= 2
-    wanted = scaled(_least(lambda scale: scaled(scale).sum() < total, 0.0, high, _BISECTIONS))
-    degree = np.maximum(np.floor(wanted + rng.random(n)), 1).astype(np.int64)
+    expected = scaled(_least(lambda scale: scaled(scale).sum() < total, 0.0, high, _BISECTIONS))
+    degree = np.maximum(np.floor(expected + rng.random(n)), 1).astype(np.int64)
     while missing := total - int(degree.sum()):  # rounding leaves a few too many or too few
         can_change = np.flatnonzero(degree < cap if missing > 0 else degree > 1)
         chosen = can_change[rng.permutation(len(can_change))[: abs(missing)]]

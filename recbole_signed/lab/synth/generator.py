@@ -208,9 +208,9 @@ def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
         return np.zeros(len(values), bool)
     order = np.argsort(values)  # neighbours in the order of the array share its cache lines
     place = np.minimum(np.searchsorted(ascending, values[order]), len(ascending) - 1)
-    found = np.empty(len(values), bool)
-    found[order] = ascending[place] == values[order]
-    return found
+    contained = np.empty(len(values), bool)
+    contained[order] = ascending[place] == values[order]
+    return contained
 
 
 def _first(values: np.ndarray) -> np.ndarray:
@@ -239,23 +239,23 @@ def statistics(rows: RawRows) -> dict[str, float | None]:
     nodes = describe_nodes(rows)
     user, item = nodes["user"], nodes["item"]
     likes, dislikes = int((rows.signs > 0).sum()), int((rows.signs < 0).sum())
-    found: dict[str, float | None] = {"like_share": likes / (likes + dislikes)}
+    values: dict[str, float | None] = {"like_share": likes / (likes + dislikes)}
     for name, side, inner in (("user", user, ("median", "p99")), ("item", item, ("median", "p90", "p99"))):
         degree = side["degree"]["all"]
-        found |= {f"{name}_degree_{each}": degree[each] for each in ("mean", *inner)}
-        found[f"{name}_log_degree_sd"] = side["log_degree_sd"]
-        found[f"{name}_intraclass"] = side["intraclass"]
-        found[f"{name}_likes_to_dislikes"] = side["likes_to_dislikes"]
-    found["item_degree_to_like_rate"] = item["degree_to_like_rate"]
-    found["users_without_dislikes"] = user["without_dislikes"]
+        values |= {f"{name}_degree_{measure}": degree[measure] for measure in ("mean", *inner)}
+        values[f"{name}_log_degree_sd"] = side["log_degree_sd"]
+        values[f"{name}_intraclass"] = side["intraclass"]
+        values[f"{name}_likes_to_dislikes"] = side["likes_to_dislikes"]
+    values["item_degree_to_like_rate"] = item["degree_to_like_rate"]
+    values["users_without_dislikes"] = user["without_dislikes"]
     time = describe_time(rows)
     if time is not None:
         last = time["last_fifth"]
-        found["last_fifth_like_rate_change"] = last["like_rate"] - last["like_rate_before"]
-        found["last_fifth_rows_of_new_users"] = last["rows_of_new_users"]
-        found["last_fifth_rows_on_new_items"] = last["rows_on_new_items"]
-        found["first_to_last_popularity_similarity"] = time["first_to_last_similarity"]
-    return found
+        values["last_fifth_like_rate_change"] = last["like_rate"] - last["like_rate_before"]
+        values["last_fifth_rows_of_new_users"] = last["rows_of_new_users"]
+        values["last_fifth_rows_on_new_items"] = last["rows_on_new_items"]
+        values["first_to_last_popularity_similarity"] = time["first_to_last_similarity"]
+    return values
 
 
 def as_rows(graph: SyntheticGraph) -> RawRows:

@@ -48,11 +48,11 @@ class Tuning:
     @property
     def default(self) -> Tried | None:
         """The trial of the default configuration; None where it failed."""
-        return next((each for each in self.trials if each.is_default and each.value is not None), None)
+        return next((trial for trial in self.trials if trial.is_default and trial.value is not None), None)
 
     def count(self, state: str) -> int:
         """Return how many trials ended in a state."""
-        return sum(each.state == state for each in self.trials)
+        return sum(trial.state == state for trial in self.trials)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the tuning as JSON can hold it."""
@@ -72,22 +72,22 @@ class Tuning:
             "new_trials": self.n_new,
             "exhausted": self.exhausted,
             "seconds": round(self.seconds, 3),
-            "trials": [dict(vars(each)) for each in self.trials],
+            "trials": [dict(vars(trial)) for trial in self.trials],
         }
 
 
 def best_of(tried: Sequence[Tried], bigger: bool) -> Tried | None:
     """Return the best trial that came to its end, the first of equal ones."""
-    done = [each for each in tried if each.value is not None]
+    done = [trial for trial in tried if trial.value is not None]
     # trials come in their order, and max keeps the first
-    return max(done, key=lambda each: (each.value or 0.0) * (1 if bigger else -1), default=None)
+    return max(done, key=lambda trial: (trial.value or 0.0) * (1 if bigger else -1), default=None)
 
 
 def best_trial(tried: Sequence[Tried], facts: Facts, folder: Path) -> Tried:
     """Return the best trial."""
     best = best_of(tried, facts.bigger)
     if best is None:
-        reasons = [each.about.get("reason") for each in tried if each.about.get("reason")]
+        reasons = [trial.about.get("reason") for trial in tried if trial.about.get("reason")]
         why = f"; the first one: {reasons[0]}" if reasons else ""
         raise UsageError(f"none of {counted(len(tried), 'trial')} came to its end (their logs are in {folder}){why}")
     return best
@@ -175,17 +175,19 @@ def _command(task: Task, plan: Plan, start: Mapping[str, Any]) -> str:
 def tuning_table(tuning: Tuning) -> Table:
     """Return the tuning for a reader: the best trials and the default configuration, then what was written."""
     facts, default = tuning.facts, tuning.default
-    done = [each for each in tuning.trials if each.value is not None]
-    done.sort(key=lambda each: (each.value or 0.0) * (-1 if facts.bigger else 1))
+    done = [trial for trial in tuning.trials if trial.value is not None]
+    done.sort(key=lambda trial: (trial.value or 0.0) * (-1 if facts.bigger else 1))
     shown = done[:_SHOWN] + ([default] if default is not None and default not in done[:_SHOWN] else [])
     rows = [
         (
-            each.number,
-            f"{each.value:.4f}",
-            f"{each.about.get('fit_seconds', each.seconds) or 0.0:.1f}",
-            "default configuration" if each.is_default else " ".join(map(as_word, each.values, each.values.values())),
+            trial.number,
+            f"{trial.value:.4f}",
+            f"{trial.about.get('fit_seconds', trial.seconds) or 0.0:.1f}",
+            "default configuration"
+            if trial.is_default
+            else " ".join(map(as_word, trial.values, trial.values.values())),
         )
-        for each in shown
+        for trial in shown
     ]
     counted = [f"{tuning.count('complete')} complete", f"{tuning.count('pruned')} pruned"]
     counted += [f"{tuning.count('fail')} failed"] if tuning.count("fail") else []

@@ -77,7 +77,7 @@ def tune(
         )
     given = {**(overrides or {}), **plan.keys}
     model = class_name(model)
-    task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
+    task = Task(model, dataset, tuple(str(file) for file in config_files), given, seed)
     file_of_space = plan.space or space_file(model)
     facts = facts_of(task)
     if plan.space is None and not file_of_space.is_file() and not facts.sign_aware:
@@ -174,23 +174,23 @@ def tune_table(
             raise UsageError(
                 f"{path} has no data set '{section}'; it has {', '.join(spec.datasets)}{ending(section, spec.datasets)}"
             )
-    wanted: dict[tuple[str, str], PlannedRow] = {}
+    cells: dict[tuple[str, str], PlannedRow] = {}
     for section in sections or spec.datasets:
         for cell in spec.planned_rows(section):
             takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
             gamma = gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma"))
             has_space = space_file(cell.model).is_file() or gamma > 0  # then of the dislike aversion, see `Space.of`
             if cell.tuned and not takes_over and has_space:
-                first = wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
+                first = cells.setdefault((_name(cell) or cell.dataset, cell.model), cell)
                 if _fixed(first, plan) != _fixed(cell, plan):
                     getLogger().warning(
                         "'%s' on %s is not tuned: it takes what is chosen for '%s' on %s, as both are %s and have one "
                         "file; 'tuned: NAME' gives it one of its own.",
                         *(cell.label, cell.section, first.label, first.section, cell.model),
                     )
-    if not wanted:
+    if not cells:
         raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
-    for cell in wanted.values():
+    for cell in cells.values():
         there = replace(plan, name=_name(cell))
         yield tune(cell.model, cell.dataset, overrides=_fixed(cell, plan), seed=seed, plan=there, start=cell.start)
 
@@ -234,7 +234,7 @@ class _Search:
                 worker.task = asked
                 worker.send({"values": asked.values})
                 left -= 1
-            if not any(each.task for each in self.workers):
+            if not any(job.task for job in self.workers):
                 return
             said = self.workers.next(_POLL_SECONDS)
             if said is not None:
@@ -242,7 +242,7 @@ class _Search:
 
     def _free(self) -> Job | None:
         """Return a process without a trial, started if need be; None where all have one."""
-        idle = next((each for each in self.workers if each.task is None), None)
+        idle = next((job for job in self.workers if job.task is None), None)
         if idle is None:
             idle = self.workers.start(answer, (self.task,), f"worker-{self._n_started + 1}.log")
             self._n_started += idle is not None

@@ -62,7 +62,7 @@ class Space:
 
     def without(self, fixed: Iterable[str]) -> Space:
         """Return the space without some keys, which were given a value."""
-        kept = {key: each for key, each in self.parameters.items() if key not in set(fixed)}
+        kept = {key: spec for key, spec in self.parameters.items() if key not in set(fixed)}
         if not kept:
             raise UsageError(f"every key of {self.path} is given a value, so there is nothing to tune.")
         return Space(self.path, kept)
@@ -75,7 +75,7 @@ class Space:
         ranges: Mapping[str, Interval | Words | Listed] | None = None,
     ) -> None:
         """See that each key is one of the model's, does not judge trials, and has values of its kind and range."""
-        for key, each in self.parameters.items():
+        for key, spec in self.parameters.items():
             if key in judging:
                 raise UsageError(f"{self.path}: '{key}' decides how trials are judged, so it can't be tuned.")
             if key not in defaults:
@@ -83,7 +83,7 @@ class Space:
                 raise UsageError(f"{self.path}: {model} has no key '{key}'{ending(key, known)}")
             kind, declared = _kind(defaults[key]), (ranges or {}).get(key)
             # whose kind and range are those of all
-            for value in _choices(each) if isinstance(each, CategoricalDistribution) else (each.low, each.high):
+            for value in _choices(spec) if isinstance(spec, CategoricalDistribution) else (spec.low, spec.high):
                 said = f"{self.path}: '{key}' has the value {value!r}; it must be"
                 if kind and _kind(value) != kind:
                     raise UsageError(f"{said} {kind} (the default of {model} is {defaults[key]!r}).")
@@ -92,82 +92,82 @@ class Space:
 
     def contains(self, key: str, value: Any) -> bool:
         """Whether a value is tried for a key."""
-        each = self.parameters[key]
-        if isinstance(each, CategoricalDistribution):
-            return any(_same(choice, value) for choice in _choices(each))
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not each.low <= value <= each.high:
+        spec = self.parameters[key]
+        if isinstance(spec, CategoricalDistribution):
+            return any(_same(choice, value) for choice in _choices(spec))
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not spec.low <= value <= spec.high:
             return False
-        steps = (value - each.low) / each.step if each.step else 0.0
+        steps = (value - spec.low) / spec.step if spec.step else 0.0
         return abs(steps - round(steps)) < 1e-9
 
     def point(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the parameters of a trial with these values; None where one of them is not in the space."""
         if not all(self.contains(key, values.get(key)) for key in self.parameters):
             return None
-        return {key: _coded(each, values[key]) for key, each in self.parameters.items()}
+        return {key: _coded(spec, values[key]) for key, spec in self.parameters.items()}
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield the parameters of each trial that is possible; nothing where their number is infinite."""
-        listed = [_all_coded(each) for each in self.parameters.values()]
-        finite = [each for each in listed if each is not None]
+        listed = [_all_coded(spec) for spec in self.parameters.values()]
+        finite = [codes for codes in listed if codes is not None]
         if len(finite) == len(listed):
-            yield from (dict(zip(self.parameters, each, strict=True)) for each in itertools.product(*finite))
+            yield from (dict(zip(self.parameters, point, strict=True)) for point in itertools.product(*finite))
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of a run with a trial's parameters."""
-        return {key: _decoded(each, params[key]) for key, each in self.parameters.items()}
+        return {key: _decoded(spec, params[key]) for key, spec in self.parameters.items()}
 
     def edges(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Return key -> ``lowest`` or ``highest`` of values in the outer twentieths of their range; zero is no edge."""
-        inside = {key: each for key, each in self.parameters.items() if self.contains(key, values.get(key))}
-        return {key: edge for key, each in inside.items() if (edge := _edge(each, values[key]))}
+        inside = {key: spec for key, spec in self.parameters.items() if self.contains(key, values.get(key))}
+        return {key: edge for key, spec in inside.items() if (edge := _edge(spec, values[key]))}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the space as JSON can hold it: equal spaces give equal dictionaries."""
-        return {key: json.loads(distribution_to_json(each)) for key, each in self.parameters.items()}
+        return {key: json.loads(distribution_to_json(spec)) for key, spec in self.parameters.items()}
 
 
-def _choices(each: CategoricalDistribution) -> list[Any]:
-    return [json.loads(str(choice)) for choice in each.choices]
+def _choices(spec: CategoricalDistribution) -> list[Any]:
+    return [json.loads(str(choice)) for choice in spec.choices]
 
 
-def _coded(each: Parameter, value: Any) -> Any:
+def _coded(spec: Parameter, value: Any) -> Any:
     """Return a value as a trial's parameter; a default of 1 is the choice 1.0."""
-    if isinstance(each, CategoricalDistribution):
-        return json.dumps(next((choice for choice in _choices(each) if _same(choice, value)), value))
-    return int(value) if isinstance(each, IntDistribution) else float(value)
+    if isinstance(spec, CategoricalDistribution):
+        return json.dumps(next((choice for choice in _choices(spec) if _same(choice, value)), value))
+    return int(value) if isinstance(spec, IntDistribution) else float(value)
 
 
-def _decoded(each: Parameter, param: Any) -> Any:
-    if isinstance(each, CategoricalDistribution):
+def _decoded(spec: Parameter, param: Any) -> Any:
+    if isinstance(spec, CategoricalDistribution):
         return json.loads(param)
-    if isinstance(each, IntDistribution):
+    if isinstance(spec, IntDistribution):
         return param
-    if each.step:  # the sum of steps may miss a round number, such as 0, by a little
-        return round(each.low + round((param - each.low) / each.step) * each.step, _DECIMALS)
-    return min(max(float(f"{param:.{_DIGITS}g}"), each.low), each.high)
+    if spec.step:  # the sum of steps may miss a round number, such as 0, by a little
+        return round(spec.low + round((param - spec.low) / spec.step) * spec.step, _DECIMALS)
+    return min(max(float(f"{param:.{_DIGITS}g}"), spec.low), spec.high)
 
 
-def _all_coded(each: Parameter) -> Iterable[Any] | None:
+def _all_coded(spec: Parameter) -> Iterable[Any] | None:
     """Return all parameters of a trial; None where their number is infinite."""
-    if isinstance(each, CategoricalDistribution):
-        return each.choices
-    if isinstance(each, IntDistribution):
-        return range(each.low, each.high + 1, each.step)
-    if each.step is None:
+    if isinstance(spec, CategoricalDistribution):
+        return spec.choices
+    if isinstance(spec, IntDistribution):
+        return range(spec.low, spec.high + 1, spec.step)
+    if spec.step is None:
         return None
-    count = round((each.high - each.low) / each.step) + 1
-    return (each.low + number * each.step for number in range(count))
+    count = round((spec.high - spec.low) / spec.step) + 1
+    return (spec.low + number * spec.step for number in range(count))
 
 
-def _edge(each: Parameter, value: Any) -> str:
+def _edge(spec: Parameter, value: Any) -> str:
     """Return ``lowest`` or ``highest`` where a value is that of several numbers, or on the edge of a range."""
-    if isinstance(each, CategoricalDistribution):
-        choices = _choices(each)
+    if isinstance(spec, CategoricalDistribution):
+        choices = _choices(spec)
         if len(choices) < 2 or any(_kind(choice) != "a number" for choice in choices) or not value:
             return ""
         return {min(choices): "lowest", max(choices): "highest"}.get(value, "")
-    low, high, at = (math.log(end) if each.log else end for end in (each.low, each.high, value or each.low))
+    low, high, at = (math.log(end) if spec.log else end for end in (spec.low, spec.high, value or spec.low))
     share = (at - low) / (high - low)
     return "highest" if share > 1 - EDGE else "lowest" if share < EDGE and value else ""
 
@@ -202,7 +202,7 @@ def _choice(where: str, values: list[Any]) -> CategoricalDistribution:
         if value in values[:number]:
             raise UsageError(f"{where} has the choice {value!r} twice.")
     try:
-        return CategoricalDistribution([json.dumps(each, allow_nan=False) for each in values])
+        return CategoricalDistribution([json.dumps(choice, allow_nan=False) for choice in values])
     except (TypeError, ValueError):
         raise UsageError(f"{where} has a choice in {values} that is no number, word, list or mapping.") from None
 
@@ -218,7 +218,7 @@ def _range(where: str, value: dict[Any, Any]) -> Range:
     kind = kinds[0]
     whole, log = kind.endswith("int"), kind.startswith("log_")
     ends, step = value[kind], value.get("step")
-    if not (isinstance(ends, list) and len(ends) == 2 and all(_number(each, whole) for each in ends)):
+    if not (isinstance(ends, list) and len(ends) == 2 and all(_number(end, whole) for end in ends)):
         what = "whole numbers" if whole else "numbers"
         raise UsageError(f"{where}: '{kind}' must be the two ends of a range, {what}, but is {ends!r}.")
     low, high = ends

@@ -93,7 +93,7 @@ class Study:
                 storage=_storage(file.resolve()), study_name=name, direction=direction, load_if_exists=True
             )
             # versions that wrote a trial as it began left some there that never ended
-            ended = [each for each in self._file.get_trials() if _ABOUT in each.user_attrs]
+            ended = [trial for trial in self._file.get_trials() if _ABOUT in trial.user_attrs]
         except (
             DatabaseError,
             StorageInternalError,
@@ -105,15 +105,15 @@ class Study:
                 "made again."
             ) from error
         self._study = optuna.create_study(direction=direction)
-        self._study.add_trials(sorted(ended, key=lambda each: each.datetime_start or each.number))
+        self._study.add_trials(sorted(ended, key=lambda trial: trial.datetime_start or trial.number))
         self._queue = [
-            (kind, point) for kind, point in first.items() if not any(kind in each.user_attrs for each in ended)
+            (kind, point) for kind, point in first.items() if not any(kind in trial.user_attrs for trial in ended)
         ]
 
     def ask(self) -> Asked | None:
         """Begin the next trial, with values that were not tried before; None where the space has no more of them."""
         ran = self._ran()
-        known = [self.space.values(each.params) for each in ran if each.params]
+        known = [self.space.values(trial.params) for trial in ran if trial.params]
         while self._queue:
             kind, point = self._queue.pop(0)
             if kind == _DEFAULT or self.space.values(point) not in known:
@@ -126,7 +126,7 @@ class Study:
             if asked.values not in known:
                 return asked
             self._study.tell(asked.trial, state=TrialState.FAIL)
-        rest = [each for each in self.space.points() if self.space.values(each) not in known]
+        rest = [point for point in self.space.points() if self.space.values(point) not in known]
         return self._begin("", random.Random(seed).choice(rest)) if rest else None
 
     def _begin(self, kind: str = "", point: Mapping[str, Any] | None = None) -> Asked:
@@ -141,7 +141,7 @@ class Study:
     def _ran(self) -> list[FrozenTrial]:
         """Return the trials that have ended or are running, in order."""
         trials = self._study.get_trials(deepcopy=False)
-        return [each for each in trials if each.state == TrialState.RUNNING or _ABOUT in each.user_attrs]
+        return [trial for trial in trials if trial.state == TrialState.RUNNING or _ABOUT in trial.user_attrs]
 
     def report(self, asked: Asked, best: float, rung: int) -> bool:
         """Keep the best score of a trial at the rungs that it has reached; return whether it goes on."""
@@ -150,12 +150,12 @@ class Study:
         new = range(len(reached) + 1, rung + 1)
         if not math.isfinite(best) or not new:
             return True
-        for each in new:
-            asked.trial.report(best, each)
+        for step in new:
+            asked.trial.report(best, step)
         # what ended by itself before the rung counts with its value
-        others = [each.intermediate_values.get(rung, _value(each)) for each in self._ran() if each.number != number]
-        scores = [each for each in others if each is not None]
-        ahead = sum(self._toward * each > self._toward * best for each in scores)
+        others = [trial.intermediate_values.get(rung, _value(trial)) for trial in self._ran() if trial.number != number]
+        scores = [score for score in others if score is not None]
+        ahead = sum(self._toward * score > self._toward * best for score in scores)
         return bool(asked.kind) or survives(ahead, len(scores) + 1)
 
     def complete(self, asked: Asked, value: float, about: Mapping[str, Any]) -> None:
@@ -176,7 +176,7 @@ class Study:
 
     def tried(self) -> list[Tried]:
         """Return the trials that have ended, in their order."""
-        return [_tried(number, each) for number, each in enumerate(self._ran()) if each.state.is_finished()]
+        return [_tried(number, trial) for number, trial in enumerate(self._ran()) if trial.state.is_finished()]
 
 
 def _value(trial: FrozenTrial) -> float | None:

@@ -103,7 +103,9 @@ def facts_of(task: Task) -> Facts:
         judging=_judging_keys(),
         fixed=given_settings(config),
         model_keys=frozenset(_model_defaults(config.model_class)),
-        ranges={key: declared_for(each, defaults.get(key)) for key, each in ranges_of(config.model_class).items()},
+        ranges={
+            key: declared_for(declared, defaults.get(key)) for key, declared in ranges_of(config.model_class).items()
+        },
         seed=int(config["seed"]),
         metric=config["valid_metric"],
         bigger=bool(config["valid_metric_bigger"]),

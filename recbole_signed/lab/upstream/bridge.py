@@ -62,7 +62,7 @@ class StockRecommender(SignedRecommender):
         scores = self.score(users)
         if self.hide_dislikes and self.graph.dislikes.nnz:
             disliked = self.graph.dislikes[users.cpu().numpy()].tocoo()
-            rows, columns = (torch.from_numpy(each).long().to(scores.device) for each in (disliked.row, disliked.col))
+            rows, columns = (torch.from_numpy(axis).long().to(scores.device) for axis in (disliked.row, disliked.col))
             scores = scores.index_put((rows, columns), scores.new_tensor(-torch.inf))
         return scores.reshape(-1)
 
@@ -84,7 +84,7 @@ class StockBatchRecommender(StockRecommender):
         if new_epoch is not None and hasattr(self, "start_epoch"):
             self.start_epoch(new_epoch)
         if not len(batch[self.USER_ID]):
-            return 0.0 * sum(each.sum() for each in self.parameters())
+            return 0.0 * sum(parameter.sum() for parameter in self.parameters())
         return self.loss(batch)
 
 
@@ -185,9 +185,9 @@ class SignedBatches:
         if place == 0:
             self.order = self.rng.permutation(len(self.dislikes[0]))
         self.seen += size
-        ends = [min(each, self.n_rows) * len(self.order) // self.n_rows for each in (place, place + size)]
+        ends = [min(end, self.n_rows) * len(self.order) // self.n_rows for end in (place, place + size)]
         drawn = torch.from_numpy(self.order[ends[0] : ends[1]])
-        theirs = [each[drawn].to(device) for each in self.dislikes]
+        theirs = [side[drawn].to(device) for side in self.dislikes]
         users, items = torch.cat([users, theirs[0]]), torch.cat([items, theirs[1]])
         sign = torch.cat([sign, -torch.ones(len(drawn), device=device)])
         sampled = self.unseen.draw(users.cpu().numpy(), self.n_negatives, self.rng)
@@ -285,15 +285,15 @@ class TimedDislikes:
         place = torch.from_numpy(end[:, None] + np.arange(-longest, 0))
         known = place >= torch.from_numpy(self.indptr[user])[:, None]
         place = place.clamp(min=0)
-        known, disliked, time = (each.to(items.device) for each in (known, self.item[place], self.time[place]))
+        known, disliked, time = (tensor.to(items.device) for tensor in (known, self.item[place], self.time[place]))
         likes = torch.arange(longest, device=items.device) < length[:, None]
         both = torch.cat([items * likes, disliked * known], dim=1)
         signs = torch.cat([likes.to(torch.int64), -known.to(torch.int64)], dim=1)
         moments = torch.cat([batch[self.times_field], time.to(batch[self.times_field])], dim=1)
         order = moments.masked_fill(signs == 0, -torch.inf).sort(dim=1, stable=True).indices
-        found = (length + known.sum(dim=1)).clamp(max=longest)
+        count = (length + known.sum(dim=1)).clamp(max=longest)
         # the last ones of the order, from the left
-        column = torch.arange(longest, device=items.device) - found[:, None]
+        column = torch.arange(longest, device=items.device) - count[:, None]
         order = order.gather(1, (column + order.shape[1]).clamp(max=order.shape[1] - 1))
         inside = column < 0
-        return both.gather(1, order) * inside, signs.gather(1, order) * inside, found
+        return both.gather(1, order) * inside, signs.gather(1, order) * inside, count

@@ -39,7 +39,7 @@ STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")  # the same
 BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}  # what a class of the bridge stands for
 STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")  # whose methods replace theirs, for `batches`
 BUILTINS = {Symbol("recbole_signed.errors", "UsageError"): "ValueError"}
-METADATA = ("trainer_class", "parameter_ranges", "reads", *(each.name for each in fields(ModelFacts)))
+METADATA = ("trainer_class", "parameter_ranges", "reads", *(fact.name for fact in fields(ModelFacts)))
 """Attributes of a model class that only the commands of this package ask for."""
 OLDEST = (3, 8)
 
@@ -69,8 +69,8 @@ class ExportRecipe:
 def recipe_of(model: str) -> ExportRecipe:
     """Return a model's class attribute ``export_recipe``, else what ``recipes.yaml`` has for it; most need none."""
     ours = read_yaml(Path(__file__).with_name("recipes.yaml"))
-    found = facts_of(model).export_recipe or next((ours[name] for name in lineage(model) if name in ours), {})
-    given: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in found.items()}
+    recipe = facts_of(model).export_recipe or next((ours[name] for name in lineage(model) if name in ours), {})
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in recipe.items()}
     return ExportRecipe(**given)
 
 
@@ -111,10 +111,10 @@ class Bundler:
                 self._needs[symbol.module].add(target.module)
             elif target is not None:
                 self._use_external(module, name, target)
-        for each in uses.imports:
-            if not _may_be_imported(each.module):
+        for item in uses.imports:
+            if not _may_be_imported(item.module):
                 raise UsageError(
-                    f"{module.place_of(each)} imports {each.module} inside a function, which an exported model can't; "
+                    f"{module.place_of(item)} imports {item.module} inside a function, which an exported model can't; "
                     "import at the top, or leave it to code that the model does not use."
                 )
 
@@ -147,7 +147,7 @@ class Bundler:
         module, statement = self.sources[symbol.module], self.sources.class_of(symbol)
         if statement is None:
             return [(module, self.sources[symbol.module].definitions[symbol.name])]
-        head = [(module, each) for each in (*statement.decorators, *statement.bases, *statement.keywords)]
+        head = [(module, node) for node in (*statement.decorators, *statement.bases, *statement.keywords)]
         return [*head, *self._members(symbol, statement)]
 
     def _members(self, symbol: Symbol, statement: cst.ClassDef) -> list[tuple[SourceModule, Any]]:
@@ -167,12 +167,12 @@ class Bundler:
             if not dropped and name not in overriding:
                 members.append((module, member))
         bridge = self.sources[STOCK.module]
-        theirs = [(bridge, each) for each in overriding.values()]
+        theirs = [(bridge, member) for member in overriding.values()]
         return [*theirs[:1], *members, *theirs[1:]]  # the docstring is theirs, if there are any
 
     def _stock_members(self, base: Symbol) -> dict[str, Any]:
         """Return docstring and methods of the class that stands for a base of models, by name; none for others."""
-        stock = [each for each, of in BASES.items() if of == base]
+        stock = [symbol for symbol, of in BASES.items() if of == base]
         batches = [STOCK_BATCHES] if base == BASE and self.batches is not None else []
         members: dict[str, Any] = {}
         for symbol in [*stock, *batches]:
@@ -185,22 +185,22 @@ class Bundler:
 
     def _bases(self, symbol: Symbol) -> list[Symbol | Import | None]:
         statement, module = self.sources.class_of(symbol), self.sources[symbol.module]
-        return [self.target(module, code_of(each.value)) for each in (statement.bases if statement else ())]
+        return [self.target(module, code_of(base.value)) for base in (statement.bases if statement else ())]
 
     def _stands_alone(self, symbol: Symbol) -> bool:
         """Whether nobody outside can call a method of the class: it inherits from nothing but such classes."""
-        return all(isinstance(each, Symbol) and self._stands_alone(each) for each in self._bases(symbol))
+        return all(isinstance(base, Symbol) and self._stands_alone(base) for base in self._bases(symbol))
 
     # ---- names ----
 
     def _choose_names(self) -> None:
         """Give the definitions of two modules that share a name different ones, unless they are the same."""
-        wanted: dict[str, list[Symbol]] = defaultdict(list)
-        for symbol in sorted(self.kept, key=lambda each: (each != self.model, each)):
-            wanted[symbol.name].append(symbol)
-        taken = {*wanted, *self.external}
+        by_name: dict[str, list[Symbol]] = defaultdict(list)
+        for symbol in sorted(self.kept, key=lambda symbol: (symbol != self.model, symbol)):
+            by_name[symbol.name].append(symbol)
+        taken = {*by_name, *self.external}
         self.names: dict[Symbol, str] = {}
-        for name, symbols in wanted.items():
+        for name, symbols in by_name.items():
             same: dict[str, str] = {}
             for number, symbol in enumerate(symbols):
                 content = self._content(symbol)
@@ -213,17 +213,17 @@ class Bundler:
         """Return what is the same for two definitions that do the same: their code, and what the names in it are."""
         module = self.sources[symbol.module]
         node = module.definitions[symbol.name]
-        meanings = {(each, self._try(module, each)) for each in module.uses(node).names - {symbol.name}}
+        meanings = {(name, self._try(module, name)) for name in module.uses(node).names - {symbol.name}}
         return f"{ast.dump(ast.parse(code_of(node)))} {sorted(meanings, key=str)}"
 
     def _name_in(self, module: SourceModule) -> dict[str, str]:
         """Return what the top-level names of a module are called in the exported file, where they are copied there."""
-        found = {}
+        names = {}
         for local in {**module.definitions, **module.imports}:
             target = self._try(module, local)
             if isinstance(target, Symbol):
-                found[local] = BUILTINS.get(target) or self.names.get(BASES.get(target, target), local)
-        return found
+                names[local] = BUILTINS.get(target) or self.names.get(BASES.get(target, target), local)
+        return names
 
     def _try(self, module: SourceModule, local: str) -> Symbol | Import | None:
         try:
@@ -249,9 +249,9 @@ class Bundler:
     def sections(self) -> list[tuple[str, str]]:
         """Return what the code of each module is about, and the code; the model's own module last."""
         self._choose_names()
-        backports = ((local, BACKPORTS.get(each)) for local, each in sorted(self.external.items()))
-        helpers = [each[1].format(name=local) for local, each in backports if each is not None]
-        found = [("", "\n".join(helpers))] if helpers else []
+        backports = ((local, BACKPORTS.get(origin)) for local, origin in sorted(self.external.items()))
+        helpers = [backport[1].format(name=local) for local, backport in backports if backport is not None]
+        sections = [("", "\n".join(helpers))] if helpers else []
         written: set[str] = set()
         for module in self._modules_in_order():
             texts = {}
@@ -262,8 +262,8 @@ class Bundler:
                     texts[id(statement)] = self._text(module, symbol, statement)
             if texts:
                 about = "" if module.name == self.model.module else module.summary
-                found.append((about, "\n\n".join(texts.values())))
-        return found
+                sections.append((about, "\n\n".join(texts.values())))
+        return sections
 
     def _modules_in_order(self) -> list[SourceModule]:
         """Return the modules of what is kept, each after those whose definitions it uses."""
@@ -273,8 +273,8 @@ class Bundler:
         def visit(name: str) -> None:
             if name not in visited:
                 visited.add(name)
-                for each in sorted(self._needs[name]):
-                    visit(each)
+                for other in sorted(self._needs[name]):
+                    visit(other)
                 order[name] = self.sources[name]
 
         visit(self.model.module)
@@ -284,12 +284,12 @@ class Bundler:
         names = self._name_in(module)
         if not isinstance(statement, cst.ClassDef):
             comment = module.comment_on(statement)
-            return "".join(code_of(changed(each, module, names)) for each in (statement, comment) if each)
-        of_fields = any("dataclass" in code_of(each) for each in statement.decorators)
+            return "".join(code_of(changed(node, module, names)) for node in (statement, comment) if node)
+        of_fields = any("dataclass" in code_of(decorator) for decorator in statement.decorators)
         attributes = () if self._stands_alone(symbol) else self.recipe.attributes  # the model, or a base of it
         members = [
-            changed(each, owner, self._name_in(owner), attributes, of_fields)
-            for owner, each in self._members(symbol, statement)
+            changed(member, owner, self._name_in(owner), attributes, of_fields)
+            for owner, member in self._members(symbol, statement)
         ]
         head = changed(statement.with_changes(body=cst.IndentedBlock([])), module, names)
         return code_of(head.with_changes(body=statement.body.with_changes(body=members)))
@@ -362,7 +362,7 @@ _METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})  # new metho
 
 def _newer(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield line and words of what vermin does not know: unions of types at run time, methods of what has no type."""
-    types = _TYPES | {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
+    types = _TYPES | {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
             for side in (node.left, node.right):
@@ -374,12 +374,12 @@ def _newer(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def _by_line(report: str) -> dict[int, list[tuple[tuple[int, int], str]]]:
     """Read vermin's report, ``L7: 'x' member requires 2.7, 3.10``, as line -> [(Python 3 version, feature)]."""
-    found: dict[int, list[tuple[tuple[int, int], str]]] = {}
+    features: dict[int, list[tuple[tuple[int, int], str]]] = {}
     for line in report.splitlines():
         match = re.search(r"L(\d+)[^:]*:\s*(.*?) requires? .*?(3)\.(\d+)\s*$", line)
         if match:
-            found.setdefault(int(match[1]), []).append(((3, int(match[4])), match[2]))
-    return found
+            features.setdefault(int(match[1]), []).append(((3, int(match[4])), match[2]))
+    return features
 
 
 def _too_new(text: str, name: str, line: int, what: str) -> UsageError:

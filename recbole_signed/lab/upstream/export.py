@@ -79,10 +79,10 @@ def upstream(
         LIST: (pages.model_list_text(row) + "\n", f"its row among RecBole's {kind.name} recommenders"),
     }
     inside = is_checkout(folder)
-    written = [_write(folder, each, content) for each, (content, _) in whole.items()]
-    described = [(each, about) for each, (_, about) in whole.items()]
-    for each, (content, about) in lines.items():
-        written.append(put(folder, each, content, kind))
+    written = [_write(folder, place, content) for place, (content, _) in whole.items()]
+    described = [(place, about) for place, (_, about) in whole.items()]
+    for place, (content, about) in lines.items():
+        written.append(put(folder, place, content, kind))
         described.append((written[-1], about))
     note = pages.contribution(name, described, inside, _notes(bundler, defaults, text, kind), kind)
     written.append(_write(folder, f"CONTRIBUTION-{name}.md", note))
@@ -91,7 +91,7 @@ def upstream(
 
 def model_text(bundler: Bundler, what: Description, head: str, dropped: tuple[str, ...] = ()) -> str:
     """Return the file of a model: RecBole's head, the docstring with the reference, imports, helpers and the model."""
-    reference = "\n".join(f"    {each}" for each in what.citations) or f"    {what.title}."
+    reference = "\n".join(f"    {citation}" for citation in what.citations) or f"    {what.title}."
     parts = [head, f'r"""\n{what.model}\n{"#" * 48}\nReference:\n{reference}\n"""']
     parts.append(_import_block(bundler.imports()))
     for about, code in bundler.sections():
@@ -122,7 +122,7 @@ def _import_block(imports: list[str]) -> str:
             group.setdefault(f"from {words[1]} import ", set()).add(line.partition(" import ")[2])
         else:
             group[line] = set()
-    blocks = ["\n".join(start + ", ".join(sorted(names)) for start, names in sorted(each.items())) for each in groups]
+    blocks = ["\n".join(start + ", ".join(sorted(names)) for start, names in sorted(part.items())) for part in groups]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -134,7 +134,7 @@ def _head(author: str, email: str, today: datetime.date) -> str:
 def _entry(model: str) -> registry.ModelEntry:
     known = registry.models()
     model = class_name(model)
-    by_lower = {each.lower(): each for each in known}
+    by_lower = {name.lower(): name for name in known}
     if model.lower() in by_lower:
         return known[by_lower[model.lower()]]
     stock = {name.lower() for name, _ in registry.stock_models()}
@@ -150,7 +150,7 @@ def _notes(bundler: Bundler, yaml: str, text: str, kind: Kind) -> list[str]:
     if "check_invariants" in text:  # an argument of sparse tensors that torch 1 does not have
         notes.append("It needs torch 2: it does not run on 1.12, and does on 2.4, the last one for Python 3.8.")
     if dropped:
-        names = ", ".join(f"`{each}`" for each in dropped)
+        names = ", ".join(f"`{key}`" for key in dropped)
         notes.append(f"RecBole's trainer has no {names}: the learning rate stays as it is.")
     if bundler.batches is not None:
         notes.append(
@@ -234,10 +234,10 @@ def _row_of_before(old: str, row: str) -> slice | None:
 
 
 def _at_the_end_of_the_class(name: str, old: str, text: str) -> str:
-    found = re.search(rf"^class {name}\b", old, re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^class {name}\b", old, re.MULTILINE)
+    if match is None:
         raise UsageError(f"{TESTS} of the checkout has no class {name}.")
-    following = re.compile(r"^\S", re.MULTILINE).search(old, found.end())
+    following = re.compile(r"^\S", re.MULTILINE).search(old, match.end())
     end = len(old) if following is None else following.start()
     rest = f"\n\n{old[end:]}" if following else ""
     return f"{old[:end].rstrip()}\n\n{text.rstrip()}\n{rest}"

@@ -63,10 +63,10 @@ class SourceModule:
             self._register(statement)
         stub = self.path.with_suffix(".pyi")
         if stub.is_file():  # the names that a package exports lazily
-            each: Any
-            for each in m.findall(cst.parse_module(stub.read_bytes()), m.ImportFrom()):
-                origin = f"{name}.{get_full_name_for_node(each.module)}"
-                self.imports |= {alias.evaluated_name: Import(origin, alias.evaluated_name) for alias in each.names}
+            node: Any
+            for node in m.findall(cst.parse_module(stub.read_bytes()), m.ImportFrom()):
+                origin = f"{name}.{get_full_name_for_node(node.module)}"
+                self.imports |= {alias.evaluated_name: Import(origin, alias.evaluated_name) for alias in node.names}
 
     def _register(self, statement: cst.BaseStatement) -> None:
         if isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
@@ -79,25 +79,25 @@ class SourceModule:
             self.definitions |= dict.fromkeys(_assigned(statement), statement)
 
     def _imports_in(self, node: cst.CSTNode) -> dict[str, Import]:
-        found = {}
-        each: Any
-        for each in m.findall(node, m.Import() | m.ImportFrom()):
-            if getattr(each, "relative", ()):
-                raise UsageError(f"{self._place(each)} imports relatively; name the whole module instead.")
-            for alias in each.names:
+        imports = {}
+        statement: Any
+        for statement in m.findall(node, m.Import() | m.ImportFrom()):
+            if getattr(statement, "relative", ()):
+                raise UsageError(f"{self._place(statement)} imports relatively; name the whole module instead.")
+            for alias in statement.names:
                 name, renamed = alias.evaluated_name, alias.evaluated_alias
-                if isinstance(each, cst.ImportFrom):
-                    local, target = renamed or name, Import(str(get_full_name_for_node(each.module or "")), name)
+                if isinstance(statement, cst.ImportFrom):
+                    local, target = renamed or name, Import(str(get_full_name_for_node(statement.module or "")), name)
                 else:
                     local = renamed or name.partition(".")[0]
                     target = Import(name if renamed else local, None)
-                found[local] = target
-                self._places.setdefault(target, each)
-        return found
+                imports[local] = target
+                self._places.setdefault(target, statement)
+        return imports
 
-    def place_of(self, found: Import) -> str:
+    def place_of(self, imported: Import) -> str:
         """Return the file and the line in which something is imported, for a message."""
-        return self._place(self._places[found])
+        return self._place(self._places[imported])
 
     def _place(self, node: cst.CSTNode) -> str:
         return f"{self.path}:{self._wrapper.resolve(PositionProvider)[node].start.line}"
@@ -107,15 +107,15 @@ class SourceModule:
         scope = self._wrapper.resolve(ScopeProvider).get(node)
         if scope is None:
             return False
-        return all(isinstance(each.scope, (GlobalScope, BuiltinScope)) for each in scope[node.value])
+        return all(isinstance(meaning.scope, (GlobalScope, BuiltinScope)) for meaning in scope[node.value])
 
     def uses(self, node: cst.CSTNode) -> Uses:
         """Return what a part of the module refers to."""
         if id(node) not in self._uses:
-            found = _Names(self)
-            node.visit(found)
-            found.uses.imports = list(self._imports_in(node).values())
-            self._uses[id(node)] = found.uses
+            visitor = _Names(self)
+            node.visit(visitor)
+            visitor.uses.imports = list(self._imports_in(node).values())
+            self._uses[id(node)] = visitor.uses
         return self._uses[id(node)]
 
     def comment_on(self, statement: cst.BaseStatement) -> cst.BaseStatement | None:
@@ -123,7 +123,7 @@ class SourceModule:
         body = self.tree.body
         following = body[body.index(statement) + 1 : body.index(statement) + 2]
         is_constant = m.matches(statement, m.SimpleStatementLine(body=[m.Assign() | m.AnnAssign()]))
-        return next((each for each in following if is_constant and is_text(each)), None)
+        return next((node for node in following if is_constant and is_text(node)), None)
 
     @property
     def summary(self) -> str:
@@ -158,15 +158,15 @@ class Sources:
         """Return what a top-level name of ``module`` is, through re-exports; None: a builtin, or nothing."""
         if name in module.definitions:
             return Symbol(module.name, name)
-        found = module.imports.get(name)
-        if found is None or not self.owns(found.module):
-            return found
-        if found.name is None or found.name not in {**self[found.module].definitions, **self[found.module].imports}:
+        entry = module.imports.get(name)
+        if entry is None or not self.owns(entry.module):
+            return entry
+        if entry.name is None or entry.name not in {**self[entry.module].definitions, **self[entry.module].imports}:
             raise UsageError(
-                f"{module.place_of(found)} imports the module '{name}' as a whole; an exported model needs the names "
+                f"{module.place_of(entry)} imports the module '{name}' as a whole; an exported model needs the names "
                 "that it uses: from MODULE import NAME."
             )
-        return self.resolve(self[found.module], found.name)
+        return self.resolve(self[entry.module], entry.name)
 
 
 @cache
@@ -194,9 +194,9 @@ def name_of(member: cst.CSTNode) -> str:
 
 def _assigned(statement: cst.CSTNode) -> Iterator[str]:
     """Yield the names to which a statement assigns, wherever in it."""
-    each: Any
-    for each in m.findall(statement, m.AssignTarget() | m.AnnAssign() | m.For()):
-        target = each.target
+    node: Any
+    for node in m.findall(statement, m.AssignTarget() | m.AnnAssign() | m.For()):
+        target = node.target
         parts = [part.value for part in target.elements] if isinstance(target, cst.Tuple) else [target]
         yield from (part.value for part in parts if isinstance(part, cst.Name))
 
@@ -262,8 +262,10 @@ class _Changes(cst.CSTTransformer):
         """Take ``strict`` from ``zip``, which 3.8 does not know: the shorter of two lengths counts there."""
         if not m.matches(original_node.func, m.Name("zip")):
             return updated_node
-        arguments = [each for each in updated_node.args if each.keyword is None or each.keyword.value != "strict"]
-        arguments[-1:] = [each.with_changes(comma=cst.MaybeSentinel.DEFAULT) for each in arguments[-1:]]
+        arguments = [
+            argument for argument in updated_node.args if argument.keyword is None or argument.keyword.value != "strict"
+        ]
+        arguments[-1:] = [argument.with_changes(comma=cst.MaybeSentinel.DEFAULT) for argument in arguments[-1:]]
         return updated_node.with_changes(args=arguments)
 
     def leave_SimpleStatementLine(
@@ -289,7 +291,7 @@ def changed(
     set; ``of_fields``: it is a member of a dataclass, whose fields need a hint.
     """
     lines = list(statement.leading_lines)
-    apart = [place for place, each in enumerate(lines) if each.comment is None or _HEADING.match(each.comment.value)]
+    apart = [place for place, line in enumerate(lines) if line.comment is None or _HEADING.match(line.comment.value)]
     own = statement.with_changes(leading_lines=lines[apart[-1] + 1 if apart else 0 :])
     return own.visit(_Changes(module, names, attributes, of_fields))
 

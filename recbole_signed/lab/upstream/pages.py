@@ -61,8 +61,8 @@ def properties(yaml: str, recipe: ExportRecipe, kind: Kind = GENERAL) -> str:
 
 def parameters(yaml: str) -> list[tuple[str, str, str, str]]:
     """Return (key, type, description, default) of each line of a default yaml."""
-    found = [_LINE.match(line) for line in yaml.splitlines()]
-    return [(each["key"], each["kind"], each["text"], each["value"]) for each in found if each is not None]
+    matches = [_LINE.match(line) for line in yaml.splitlines()]
+    return [(match["key"], match["kind"], match["text"], match["value"]) for match in matches if match is not None]
 
 
 def test_method(model: str) -> str:
@@ -212,7 +212,7 @@ def contribution(
         if inserted
         else "Files under `insert/` hold lines that belong into the file of that name; the others are whole files."
     )
-    text = "\n".join(f"- {each}" for each in notes)
+    text = "\n".join(f"- {note}" for note in notes)
     counts = _COUNTS[kind]
     return _CONTRIBUTION.format(
         model=model, lower=model.lower(), rows=rows, place=place, counts=counts, notes=text, kind=kind
@@ -296,8 +296,8 @@ class Citation:
     @property
     def year(self) -> str:
         """The year of publication, or an empty text."""
-        found = re.findall(r"\b(?:19|20)\d\d\b", self.venue)
-        return found[-1] if found else ""
+        years = re.findall(r"\b(?:19|20)\d\d\b", self.venue)
+        return years[-1] if years else ""
 
     @property
     def short_venue(self) -> str:
@@ -332,7 +332,7 @@ class Description:
             title = " ".join(head[2:]) if not entries else model
         else:
             title, entries = " ".join(head), paragraphs[1:]
-        citations = [found for each in entries if (found := Citation.parse(each.strip())) is not None]
+        citations = [citation for entry in entries if (citation := Citation.parse(entry.strip())) is not None]
         statement = module.definitions[model]
         method = statement.get_docstring() if isinstance(statement, ClassDef) else ""
         short = title.removeprefix(f"{model}:").partition("Source:")[0].strip(" .") or model
@@ -349,7 +349,7 @@ def without_sentences(text: str, about: tuple[str, ...]) -> str:
         if mark.search(paragraph):
             indent = paragraph[: len(paragraph) - len(paragraph.lstrip())].replace("\n", "")
             sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(paragraph.split()))
-            kept = " ".join(each for each in sentences if not mark.search(each))
+            kept = " ".join(sentence for sentence in sentences if not mark.search(sentence))
             paragraph = textwrap.fill(kept, 110, initial_indent=indent, subsequent_indent=indent)
         if paragraph.strip():
             paragraphs.append(paragraph)
