@@ -18,20 +18,20 @@ def distinct(keys: npt.NDArray[Whole]) -> npt.NDArray[Whole]:
     return ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered
 
 
-def contains(ascending: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return which of ``wanted``, of any shape, are among the ``ascending`` keys, in its shape."""
+def contains(ascending: npt.NDArray[Any], keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which of ``keys``, of any shape, are among the ``ascending`` ones, in their shape."""
     if not len(ascending):
-        return np.zeros(wanted.shape, dtype=bool)
+        return np.zeros(keys.shape, dtype=bool)
     span = int(ascending[-1]) - int(ascending[0]) + 1
-    if span <= DENSE * wanted.size and ascending.dtype.kind == wanted.dtype.kind == "i":
+    if span <= DENSE * keys.size and ascending.dtype.kind == keys.dtype.kind == "i":
         low = np.int64(ascending[0])  # in which a difference of narrower numbers has room
         table = np.zeros(span + 1, dtype=bool)
         table[ascending - low] = True
-        offset = wanted - low
+        offset = keys - low
         return np.asarray(table[np.where((offset >= 0) & (offset < span), offset, span)])
-    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    found: npt.NDArray[np.bool_] = ascending[place] == wanted
-    return found
+    place = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    matches: npt.NDArray[np.bool_] = ascending[place] == keys
+    return matches
 
 
 def spans(start: npt.NDArray[np.integer[Any]], length: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
@@ -72,11 +72,11 @@ def add_at(out: npt.NDArray[np.float64], places: npt.NDArray[np.integer[Any]], v
 
 def begins(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return which rows of sorted ``columns [n]`` differ from the row before, ``[n]``; the first one does."""
-    found = np.zeros(len(columns[0]), dtype=bool)
-    found[:1] = True
-    for each in columns:
-        found[1:] |= each[1:] != each[:-1]
-    return found
+    changes = np.zeros(len(columns[0]), dtype=bool)
+    changes[:1] = True
+    for column in columns:
+        changes[1:] |= column[1:] != column[:-1]
+    return changes
 
 
 def grown(table: npt.NDArray[Any], n: int, axis: int = 0) -> npt.NDArray[Any]:

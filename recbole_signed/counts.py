@@ -51,11 +51,11 @@ class RecentCounts:
         since: float = -np.inf,
     ) -> RecentCounts:
         """Count exposures, ``[n_events]`` each; ``time`` in milliseconds."""
-        found = cls(half_life, n_items, since)
+        counts = cls(half_life, n_items, since)
         if len(item):
-            found.origin = float(time.max())
-        found.add(item, time)
-        return found
+            counts.origin = float(time.max())
+        counts.add(item, time)
+        return counts
 
     @property
     def worn(self) -> bool:
@@ -127,10 +127,10 @@ class PairCounts:
     @classmethod
     def from_sequences(cls, sequences: Sequences, n_items: int) -> PairCounts:
         """Count the pairs of users."""
-        found = cls(n_items, limit_of(sequences))
+        counts = cls(n_items, limit_of(sequences))
         for users in sequences.pieces(EVENTS):
-            found.add(sequences.of_users(users))
-        return found
+            counts.add(sequences.of_users(users))
+        return counts
 
     def add(self, sequences: Sequences, times: int = 1) -> None:
         """Add the pairs of users; ``times`` -1: take them away."""
@@ -139,7 +139,7 @@ class PairCounts:
     def replace(self, old: Sequences, new: Sequences) -> None:
         """Take the pairs of users away as they were, and add them as they are."""
         (*gone, less), (*come, more) = self._pairs(old, -1), self._pairs(new, 1)
-        first, second = (np.concatenate(each) for each in zip(gone, come, strict=True))
+        first, second = (np.concatenate(columns) for columns in zip(gone, come, strict=True))
         self._add(first, second, np.concatenate([less, more]))
 
     def _pairs(self, sequences: Sequences, times: int) -> tuple[IntArray, IntArray, FloatTable]:
@@ -176,18 +176,18 @@ class PairCounts:
 
         Of all items j, float32 ``[n, n_items]``, or of ``items [n, m]`` of each row.
         """
-        sides = [(each.before, each.after) if before else (each.after, each.before) for each in self.parts]
+        sides = [(part.before, part.after) if before else (part.after, part.before) for part in self.parts]
         return self._summed(rows, self.totals[int(before)], smoothing, sides, items)
 
     def around(self, rows: sp.csr_matrix, smoothing: float, items: IntArray | None = None) -> FloatTable:
         """Return :meth:`follow` with the counts of both directions."""
-        sides = [pair for each in self.parts for pair in ((each.after, each.before), (each.before, each.after))]
+        sides = [pair for part in self.parts for pair in ((part.after, part.before), (part.before, part.after))]
         return self._summed(rows, self.totals.sum(axis=0), smoothing, sides, items)
 
     def after(self, items: npt.NDArray[np.integer], smoothing: float) -> sp.csr_matrix:
         r"""Return :math:`C_{ij} / (\sum_k C_{ik} + \alpha)` of some items i, CSR ``[len(items), n_items]``."""
         counts = [part.after for part in self.parts]
-        some = [each[items] for each in counts if (each.indptr[items + 1] > each.indptr[items]).any()]
+        some = [matrix[items] for matrix in counts if (matrix.indptr[items + 1] > matrix.indptr[items]).any()]
         none = sp.csr_matrix((len(items), self.n_items), dtype=np.float32)
         rows = sum(some[1:], some[0] if some else none)
         rows.data /= np.repeat(_smoothed(self.totals[0, items], smoothing), np.diff(rows.indptr))
@@ -205,13 +205,13 @@ class PairCounts:
         weights = sp.csr_matrix(
             (rows.data / _smoothed(totals[rows.indices], smoothing), rows.indices, rows.indptr), shape=rows.shape
         )
-        found = np.zeros(rows.shape if items is None else items.shape, dtype=np.float32)
+        sums = np.zeros(rows.shape if items is None else items.shape, dtype=np.float32)
         for counts, transposed in sides:
             if items is None:
-                add_rows(found, weights, counts)
+                add_rows(sums, weights, counts)
             else:
-                add_products(found, weights, transposed, items)
-        return found
+                add_products(sums, weights, transposed, items)
+        return sums
 
 
 def _smoothed(totals: npt.NDArray[np.float64], smoothing: float) -> FloatTable:
@@ -222,12 +222,12 @@ def pairs(sequences: Sequences) -> tuple[IntArray, IntArray, FloatTable]:
     """Return earlier item, later item and weight of each pair of the users, ``[n_pairs]`` each."""
     item, owner = sequences.item, sequences.owner
     moment = sequences.moment
-    found: list[tuple[Any, Any, Any]] = []
+    parts: list[tuple[Any, Any, Any]] = []
     for shift in range(1, REACH + 1):
         apart = moment[shift:] - moment[:-shift]
         near = np.flatnonzero((owner[shift:] == owner[:-shift]) & (apart > 0) & (apart <= WINDOW))
-        found.append((item[near], item[near + shift], WEIGHTS[apart[near]]))
-    first, second, weight = (np.concatenate(each) for each in zip(*found, strict=True))
+        parts.append((item[near], item[near + shift], WEIGHTS[apart[near]]))
+    first, second, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return first, second, weight
 
 

@@ -32,7 +32,7 @@ class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the packages, which pip finds, and their extra."""
 
     def __init__(self, what: str, extra: str) -> None:
-        packages = " ".join(f"'{each}'" for each in _packages(extra)) or f"'recbole-signed[{extra}]'"
+        packages = " ".join(f"'{package}'" for package in _packages(extra)) or f"'recbole-signed[{extra}]'"
         super().__init__(f"{what} needs an optional dependency: pip install {packages} (recbole-signed[{extra}]).")
 
 
@@ -66,7 +66,7 @@ def _packages(extra: str) -> list[str]:
         declared = requires("recbole-signed") or []
     except PackageNotFoundError:  # on PYTHONPATH rather than installed
         return []
-    parts = (each.replace('"', "'").partition(";") for each in declared)
+    parts = (requirement.replace('"', "'").partition(";") for requirement in declared)
     return [name.strip() for name, _, marker in parts if f"extra == '{extra}'" in marker]
 
 
@@ -83,8 +83,8 @@ def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = N
     if not matches:
         return ""
     # the ratio by which these are near favours long names: of 'SFF' it says 'SGFCF' before 'SSF'
-    found = by_lower[min(matches, key=lambda match: _edits(given, match))]
-    return f"; did you mean '{(shown or {}).get(found, found)}'?"
+    best = by_lower[min(matches, key=lambda match: _edits(given, match))]
+    return f"; did you mean '{(shown or {}).get(best, best)}'?"
 
 
 def ending(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
@@ -95,8 +95,8 @@ def ending(name: str, known: Iterable[str], shown: Mapping[str, str] | None = No
 def wrong_separator(columns: Sequence[str]) -> str:
     """Return what to do where a column looks like several, as of a file read by a wrong separator, or ``""``."""
     several = 1 if len(columns) == 1 else 2  # a name may hold a comma
-    found = next((each for each in _SEPARATORS if any(name.count(each) >= several for name in columns)), None)
-    return "" if found is None else f"; that looks like several columns: read the file with the separator {found!r}."
+    mark = next((mark for mark in _SEPARATORS if any(name.count(mark) >= several for name in columns)), None)
+    return "" if mark is None else f"; that looks like several columns: read the file with the separator {mark!r}."
 
 
 def _edits(a: str, b: str) -> int:
@@ -168,8 +168,8 @@ def _number_of(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     by_polars = isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "polars"
-    found = _OS_ERROR.search(str(error)) if by_polars else None
-    return int(found[1]) if found else 0
+    match = _OS_ERROR.search(str(error)) if by_polars else None
+    return int(match[1]) if match else 0
 
 
 def _brief(error: Exception) -> str:

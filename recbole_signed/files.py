@@ -106,13 +106,13 @@ def path_of(given: Any, name: str) -> Path:
 
 def names_beside(path: Path) -> list[str]:
     """Return the names in the folder of a path, one of which may have been meant where there is nothing at the path."""
-    return [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    return [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
-def require_file(path: Path, wanted: str = "one file in it") -> None:
-    """Refuse a path at which there is no file; ``wanted`` is what to give in place of a folder."""
+def require_file(path: Path, remedy: str = "one file in it") -> None:
+    """Refuse a path at which there is no file; ``remedy`` is what to give in place of a folder."""
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; give {wanted}.")
+        raise UsageError(f"{path} is a folder; give {remedy}.")
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is a pipe or a device, which can't be read twice; write it to a file first.")
     if not path.is_file():
@@ -121,10 +121,10 @@ def require_file(path: Path, wanted: str = "one file in it") -> None:
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
     """Make a folder with its parents, and make their names durable; ``mode`` is that of the folder, if it is made."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(mode, parents=True, exist_ok=True)
-    for each in missing:
-        sync_folder(each.parent)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def open_like(path: Path, before: os.stat_result | None, mode: int) -> None:

@@ -131,7 +131,7 @@ def day(milliseconds: int) -> str:
 def iso_time(text: str) -> datetime:
     """Return the time of a text of ISO 8601, cut to microseconds; Python 3.10 knows neither ``Z`` nor all fractions."""
     return datetime.fromisoformat(
-        _FRACTION.sub(lambda found: found[0][:7].ljust(7, "0"), text.strip()).replace("Z", "+00:00")
+        _FRACTION.sub(lambda match: match[0][:7].ljust(7, "0"), text.strip()).replace("Z", "+00:00")
     )
 
 
@@ -139,8 +139,8 @@ def hashes(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Return a hash of each name or whole number, ``[n]``: the same in each process and for each type of array."""
     from pandas.util import hash_array
 
-    found = hash_array(np.asarray(ids)) ^ np.uint64(1 << 63)  # which keeps their order where they have a sign
-    return found.view(np.int64)
+    numbers = hash_array(np.asarray(ids)) ^ np.uint64(1 << 63)  # which keeps their order where they have a sign
+    return numbers.view(np.int64)
 
 
 def order_of_hashes(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -54,6 +54,6 @@ def add_products(
 def _between(rows: npt.NDArray[np.integer[Any]], matrix: sp.csr_matrix) -> npt.NDArray[np.integer[Any]]:
     """Return where rows of a matrix begin and end, in turns: as bounds, every other row is one of ``rows``."""
     # the row between two of them ends before it begins, so that it is empty: the rows fall
-    found = np.empty((*rows.shape[:-1], 2 * rows.shape[-1]), dtype=matrix.indptr.dtype)
-    found[..., ::2], found[..., 1::2] = matrix.indptr[rows], matrix.indptr[rows + 1]
-    return found
+    bounds = np.empty((*rows.shape[:-1], 2 * rows.shape[-1]), dtype=matrix.indptr.dtype)
+    bounds[..., ::2], bounds[..., 1::2] = matrix.indptr[rows], matrix.indptr[rows + 1]
+    return bounds

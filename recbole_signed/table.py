@@ -165,7 +165,7 @@ def to_markdown(table: Table) -> str:
     wraps = {"best": "**%s**", "second": "<u>%s</u>", "": "%s"}
     for section in table.sections:
         headers = table.headers(section)
-        rows = [[each.shown for each in headers], ["---" if each.left else "---:" for each in headers]]
+        rows = [[header.shown for header in headers], ["---" if header.left else "---:" for header in headers]]
         for line in section.lines:
             cells = [wraps[_mark_of(cell)] % markdown_escaped(_text_of(cell)) + _sign(cell) for cell in line.cells]
             if line.failure is not None:
@@ -218,8 +218,8 @@ def to_latex(table: Table) -> str:
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"]
     lines.append(rf"\caption{{{latex_escaped(table.title)}}}")
     for headers, sections in groupby(table.sections, table.headers):
-        lines.append(rf"\begin{{tabular}}{{{''.join('l' if each.left else 'r' for each in headers)}}}")
-        lines += [r"\toprule", " & ".join(latex_escaped(each.shown) for each in headers) + r" \\"]
+        lines.append(rf"\begin{{tabular}}{{{''.join('l' if header.left else 'r' for header in headers)}}}")
+        lines += [r"\toprule", " & ".join(latex_escaped(header.shown) for header in headers) + r" \\"]
         for section in sections:
             lines.append(r"\midrule")
             if section.name:

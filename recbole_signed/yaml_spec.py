@@ -40,7 +40,7 @@ class Loader(yaml.SafeLoader):
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Return the text of a node."""
         text = super().construct_scalar(node)
-        if isinstance(text, str) and ("\0" in text or any("\ud800" <= each <= "\udfff" for each in text)):
+        if isinstance(text, str) and ("\0" in text or any("\ud800" <= character <= "\udfff" for character in text)):
             raise _wrong(f"{text[:80]!r} has a character that no text in UTF-8 or file name holds", node.start_mark)
         return text
 
@@ -75,8 +75,8 @@ def _size(node: yaml.Node, known: dict[int, float]) -> float:
     if id(node) not in known:
         known[id(node)] = math.inf
         inner = node.value if isinstance(node, yaml.CollectionNode) else ()
-        parts = (part for each in inner for part in (each if isinstance(each, tuple) else (each,)))
-        known[id(node)] = 1 + sum(_size(each, known) for each in parts)
+        parts = (part for entry in inner for part in (entry if isinstance(entry, tuple) else (entry,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
     return known[id(node)]
 
 
@@ -87,8 +87,8 @@ class Dumper(yaml.SafeDumper):
     """YAML that :class:`Loader` reads back: text that it would take for a number is quoted."""
 
 
-for _each in (Loader, Dumper):
-    _each.add_implicit_resolver(
+for _kind in (Loader, Dumper):
+    _kind.add_implicit_resolver(
         "tag:yaml.org,2002:float",
         re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
         list("-+0123456789."),
@@ -108,7 +108,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        beside = {each.stem: each.name for each in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+        beside = {file.stem: file.name for file in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
         raise UsageError(f"can't read {path}: {error.strerror}{ending(path.stem, beside, beside)}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not valid yaml: it is not text in UTF-8 ({error.reason}).") from error

@@ -173,7 +173,7 @@ def _hits(batch: _Batch, items: torch.Tensor, held_out: torch.Tensor) -> torch.T
 
 def _with_counts(columns: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
     """Return ``[n_rows, k]`` with a column for each of the counts ``[n_rows]``, int32."""
-    return torch.cat((columns, *(each.to(columns.device)[:, None] for each in counts)), dim=1).to(torch.int32)
+    return torch.cat((columns, *(count.to(columns.device)[:, None] for count in counts)), dim=1).to(torch.int32)
 
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
@@ -200,11 +200,11 @@ def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
 
 
 def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
-    found: EdgeGroups | None = getattr(collector, _EDGE_GROUPS, None)
-    if found is None:
+    groups: EdgeGroups | None = getattr(collector, _EDGE_GROUPS, None)
+    if groups is None:
         raise group_metrics.no_training_edges(collector, group_metrics.GROUP_METRICS)
     users = batch.interaction[collector.config["USER_ID_FIELD"]]
-    return found.of_batch(users, items, batch.likes, batch.scores.shape[1]).to(batch.scores.device)
+    return groups.of_batch(users, items, batch.likes, batch.scores.shape[1]).to(batch.scores.device)
 
 
 def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
@@ -225,12 +225,10 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
 def _unsigned(collector: Any) -> UsageError:
     kinds = METRICS, SIGN_AWARE_METRICS, group_metrics.GROUP_METRICS, group_metrics.COLD_METRICS
     ours = {name.lower() for kind in kinds for name in kind}
-    wanted = [name for name in collector.register.metrics if name in ours]
+    asked = [name for name in collector.register.metrics if name in ours]
     config = collector.config
     mode = config["eval_args"]["mode"]
-    return unsigned_error(
-        wanted, f"no dislikes were held out of the data set '{config['dataset']}' under mode '{mode}'"
-    )
+    return unsigned_error(asked, f"no dislikes were held out of the data set '{config['dataset']}' under mode '{mode}'")
 
 
 def _sign_auc(batch: _Batch) -> torch.Tensor:
@@ -289,10 +287,10 @@ class Recorded:
         users = self.users()
         if self.struct is None or not len(users) or len(np.unique(users)) != len(users):
             return {}
-        found: dict[str, FloatArray] = {}
+        results: dict[str, FloatArray] = {}
         for metric in self.metrics.values():
-            found |= _per_user(metric, self.struct)
-        return {key: value for key, value in found.items() if len(value) == len(users)}
+            results |= _per_user(metric, self.struct)
+        return {key: value for key, value in results.items() if len(value) == len(users)}
 
 
 @contextmanager
@@ -335,14 +333,14 @@ def _per_user(metric: Any, struct: Any) -> dict[str, FloatArray]:
         return metric.per_user(struct)
     if not isinstance(metric, (TopkMetric, AveragePopularity)):
         return {}
-    found: dict[str, FloatArray] = {}
+    results: dict[str, FloatArray] = {}
     # RecBole's metrics hand [n_users, max_k] to topk_result, which takes the means
     asked = copy.copy(metric)
-    asked.topk_result = partial(_keep, found, metric.topk)
+    asked.topk_result = partial(_keep, results, metric.topk)
     asked.calculate_metric(struct)
-    return found
+    return results
 
 
-def _keep(found: dict[str, FloatArray], topk: list[int], name: str, value: Any) -> dict[str, float]:
-    found.update({f"{name}@{k}": np.asarray(value[:, k - 1], dtype=np.float64) for k in topk})
+def _keep(results: dict[str, FloatArray], topk: list[int], name: str, value: Any) -> dict[str, float]:
+    results.update({f"{name}@{k}": np.asarray(value[:, k - 1], dtype=np.float64) for k in topk})
     return {}

@@ -64,7 +64,7 @@ def training_edges(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     pairs = [tuple(table[field].numpy() for field in (dataset.uid_field, dataset.iid_field)) for table in tables]
     if hasattr(dataset, "liked_pairs"):
         pairs[0] = dataset.liked_pairs()
-    users, items = (np.concatenate(each).astype(np.int64) for each in zip(*pairs, strict=True))
+    users, items = (np.concatenate(columns).astype(np.int64) for columns in zip(*pairs, strict=True))
     return users, items
 
 
@@ -89,7 +89,7 @@ class _GroupMetric(PerUserTopkMetric):
 
     def used_info(self, dataobject: Any) -> _Grouped:
         """Unpack what the collector gathered."""
-        verdicts, groups = (collected(dataobject, each, result_key(self)).numpy() for each in (VERDICTS, GROUPS))
+        verdicts, groups = (collected(dataobject, key, result_key(self)).numpy() for key in (VERDICTS, GROUPS))
         n_ranks = verdicts.shape[1] - 2
         like = (verdicts[:, :n_ranks] & LIKE) > 0
         return _Grouped(like, verdicts[:, -2], groups[:, 0], groups[:, 1 : 1 + n_ranks], groups[:, 1 + n_ranks :])
@@ -102,8 +102,8 @@ class _GroupMetric(PerUserTopkMetric):
             yield in_group("", label), np.where((held.user == number)[:, None], overall, np.nan)
         for number, label in enumerate(self.labels[ITEMS]):
             relevant = held.n_likes_in[:, number]
-            found = self.at_every_k(held.like & (held.item == number), relevant)
-            yield in_group("", label), np.where((relevant > 0)[:, None], found, np.nan)
+            values = self.at_every_k(held.like & (held.item == number), relevant)
+            yield in_group("", label), np.where((relevant > 0)[:, None], values, np.nan)
 
 
 class GroupRecall(_GroupMetric):
@@ -154,9 +154,9 @@ GROUP_METRICS: dict[str, type[PerUserMetric]] = {
 
 def no_training_edges(collector: Any, metrics: Iterable[str]) -> UsageError:
     """Return the error for an evaluation that has not seen the training part."""
-    wanted = ", ".join(name for name in metrics if collector.register.has_metric(name))
+    asked = ", ".join(name for name in metrics if collector.register.has_metric(name))
     return UsageError(
-        f"{wanted} groups by training edges, which this evaluation has not seen; train with the same trainer, or call "
+        f"{asked} groups by training edges, which this evaluation has not seen; train with the same trainer, or call "
         "trainer.eval_collector.data_collect(train_data) before trainer.evaluate()."
     )
 

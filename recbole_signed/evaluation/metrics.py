@@ -85,7 +85,7 @@ class PerUserMetric(AbstractMetric):
     def calculate_metric(self, dataobject: Any) -> dict[str, float]:
         """Return the mean over the users who count, or nan, rounded to ``metric_decimal_place``."""
         counted = {key: values[~np.isnan(values)] for key, values in self.per_user(dataobject).items()}
-        means = {key: float(each.mean()) if len(each) else float("nan") for key, each in counted.items()}
+        means = {key: float(values.mean()) if len(values) else float("nan") for key, values in counted.items()}
         return {key: round(mean, self.decimal_place) for key, mean in means.items()}
 
 
@@ -103,8 +103,8 @@ class PerUserTopkMetric(PerUserMetric, TopkMetric):
 
     def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
         """See :meth:`PerUserMetric.per_user`."""
-        found, name = list(self.values(dataobject)), self.result or result_key(self)
-        return {f"{name}@{k}{suffix}": each[:, k - 1] for suffix, each in found for k in self.topk}
+        tables, name = list(self.values(dataobject)), self.result or result_key(self)
+        return {f"{name}@{k}{suffix}": values[:, k - 1] for suffix, values in tables for k in self.topk}
 
 
 class SignedTopkMetric(PerUserTopkMetric):
@@ -121,13 +121,13 @@ class SignedTopkMetric(PerUserTopkMetric):
     def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
         """See :meth:`PerUserTopkMetric.values`."""
         held = self.used_info(dataobject)
-        found = np.asarray(self.metric_info(held))
-        if found.shape != held.like.shape:
+        values = np.asarray(self.metric_info(held))
+        if values.shape != held.like.shape:
             raise UsageError(
-                f"metric_info of {type(self).__name__} returns an array of the shape {found.shape}; it must be "
+                f"metric_info of {type(self).__name__} returns an array of the shape {values.shape}; it must be "
                 f"{held.like.shape}, a value for each user at each length of the list."
             )
-        yield "", of_both_signs(found, held.n_likes, held.n_dislikes)
+        yield "", of_both_signs(values, held.n_likes, held.n_dislikes)
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """Return ``[n_users, max_k]``, the metric at every ``k``; any value for users who do not count."""
@@ -355,7 +355,7 @@ def register_metric(metric: Metric) -> Metric:
 
 def register_inherited_metrics() -> None:
     """Register what the process that started this one had registered."""
-    for name, each in registry.inherited(registry.INHERITED_METRICS).items():
+    for name, origin in registry.inherited(registry.INHERITED_METRICS).items():
         if name not in registry.own_metrics:
-            sys.path.extend(path for path in each["path"] if path not in sys.path)
-            register_metric(getattr(import_module(each["module"]), name))
+            sys.path.extend(path for path in origin["path"] if path not in sys.path)
+            register_metric(getattr(import_module(origin["module"]), name))

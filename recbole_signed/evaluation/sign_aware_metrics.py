@@ -53,11 +53,11 @@ class SignAwareMetric(PerUserTopkMetric):
 
     def calculate_metric(self, dataobject: Any) -> dict[str, float]:
         """Return the means, taken and rounded by RecBole."""
-        found: dict[str, float] = {}
+        results: dict[str, float] = {}
         for suffix, values in self.values(dataobject):
             means = self.topk_result(result_key(self), values)
-            found |= {f"{name}{suffix}": float(mean) for name, mean in means.items()}
-        return found
+            results |= {f"{name}{suffix}": float(mean) for name, mean in means.items()}
+        return results
 
     def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
         """Yield ``[n_users, max_k]`` for each gamma, and what follows its names."""
@@ -109,9 +109,9 @@ def signed_gammas(value: Any) -> tuple[float, ...]:
     """Return the gammas that ``signed_gamma`` gives; :data:`DEFAULT_GAMMA` for None."""
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     values = [DEFAULT_GAMMA] if value is None else list(values)
-    numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
-    right = [float(each) for each in numbers if 0 <= each < float("inf")]
-    if not right or len({f"{each:g}" for each in right}) != len(values):
+    numbers = [number for number in values if isinstance(number, (int, float)) and not isinstance(number, bool)]
+    right = [float(number) for number in numbers if 0 <= number < float("inf")]
+    if not right or len({f"{gamma:g}" for gamma in right}) != len(values):
         raise UsageError(
             f"signed_gamma is {value!r}; it must be a number of 0 or more, or a list of some that differ in six digits."
         )

@@ -41,7 +41,7 @@ def paired_t(differences: FloatArray) -> PValues:
             return np.nan if rounded[0] else 1.0
         return float(stats.ttest_1samp(values, 0.0, alternative=alternative).pvalue)
 
-    return _each_column(differences, test)
+    return _by_column(differences, test)
 
 
 def wilcoxon(differences: FloatArray) -> PValues:
@@ -52,16 +52,16 @@ def wilcoxon(differences: FloatArray) -> PValues:
         nonzero = rounded[rounded != 0]  # SciPy drops zeros, but is not exact where it is given any
         return float(stats.wilcoxon(nonzero, alternative=alternative).pvalue) if len(nonzero) else 1.0
 
-    return _each_column(differences, test)
+    return _by_column(differences, test)
 
 
-def _each_column(differences: FloatArray, test: Callable[[FloatArray, str], float]) -> PValues:
-    found = np.full((2, differences.shape[1]), np.nan)
+def _by_column(differences: FloatArray, test: Callable[[FloatArray, str], float]) -> PValues:
+    p_values = np.full((2, differences.shape[1]), np.nan)
     for number, column in enumerate(differences.T):
         values = column[~np.isnan(column)]
         if len(values) > 1:
-            found[:, number] = test(values, "greater"), test(values, "two-sided")
-    return PValues(found[0], found[1])
+            p_values[:, number] = test(values, "greater"), test(values, "two-sided")
+    return PValues(p_values[0], p_values[1])
 
 
 def sign_flip(

@@ -21,7 +21,7 @@ LEFT_OUT = 0.2  # share of validation dislikes from which on their absence from 
 def is_evaluated(config: Any, result: str) -> bool:
     """Whether a run has a result, such as ``NDCG@10``, ``SignAUC`` or ``SignedNDCG@10[gamma 2]``, in any case."""
     name, length = split_length(result)
-    if name.lower() not in [each.lower() for each in config["metrics"]]:
+    if name.lower() not in [metric.lower() for metric in config["metrics"]]:
         return False
     _, label = split_group(result)
     labels = gamma_labels(signed_gammas(config["signed_gamma"])) if name.lower() in WITH_GAMMA else []

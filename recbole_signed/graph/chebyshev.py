@@ -118,7 +118,7 @@ class Survey:
             image -= known @ inner
             image -= known @ (known.T @ image)
             block, rest = torch.linalg.qr(image)
-        values, vectors = (each[..., ::-1] for each in np.linalg.eigh(reduced))
+        values, vectors = (array[..., ::-1] for array in np.linalg.eigh(reduced))
         residuals = np.linalg.norm(rest.double().numpy() @ vectors[-size:], axis=0)
         open_ = residuals >= CONVERGED * values
         r = int(open_.argmax()) if open_.any() else len(values) - 1
@@ -141,8 +141,8 @@ def filtered(operator: GramOperator, start: npt.NDArray[np.float32], survey: Sur
     degree = max(1, min(degree, ceil(acosh(ENOUGH) / _slope(survey.last, survey.bound))))
     stages = ceil(degree / _most(survey.following, survey.bound))
     panels = split(start)
-    for each in np.array_split(np.arange(degree), stages):
-        panels = [_polynomial(operator, panel, survey.bound, len(each), survey.leading) for panel in panels]
+    for stage in np.array_split(np.arange(degree), stages):
+        panels = [_polynomial(operator, panel, survey.bound, len(stage), survey.leading) for panel in panels]
         orthonormalise(panels)
     return [survey.leading.numpy(), *panels]
 

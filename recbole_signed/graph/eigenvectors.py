@@ -58,17 +58,17 @@ def gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatA
 
 
 def _gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray]:
-    found = [(columns, *_of_connected(part, k)) for columns, part in _components(matrix)]
-    energy = np.concatenate([np.zeros(0), *(values for _, values, _ in found)])
-    owner = np.repeat(np.arange(len(found)), [len(values) for _, values, _ in found])
-    column = np.concatenate([np.zeros(0, dtype=int), *(np.arange(len(values)) for _, values, _ in found)])
+    parts = [(columns, *_of_connected(part, k)) for columns, part in _components(matrix)]
+    energy = np.concatenate([np.zeros(0), *(values for _, values, _ in parts)])
+    owner = np.repeat(np.arange(len(parts)), [len(values) for _, values, _ in parts])
+    column = np.concatenate([np.zeros(0, dtype=int), *(np.arange(len(values)) for _, values, _ in parts)])
     largest = max(energy.max(initial=0.0), NULL)
     order = np.argsort(-np.round(energy / largest, EQUAL), kind="stable")[:k]
     order = order[energy[order] > NULL * largest]
     vectors = np.zeros((matrix.shape[1], len(order)))
-    for place, each in enumerate(order):
-        columns, _, local = found[owner[each]]
-        vectors[columns, place] = local[:, column[each]]
+    for place, number in enumerate(order):
+        columns, _, local = parts[owner[number]]
+        vectors[columns, place] = local[:, column[number]]
     return energy[order], vectors
 
 
@@ -81,8 +81,8 @@ def _components(matrix: sp.csr_matrix) -> Iterator[tuple[npt.NDArray[np.intp], s
     sizes = np.bincount(of_column, minlength=labels.max(initial=-1) + 1)
     rank = np.empty(len(sizes), dtype=np.intp)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-    rows, columns = (np.argsort(rank[each], kind="stable") for each in (of_row, of_column))
-    row_ends, column_ends = (np.bincount(rank[each], minlength=len(sizes)).cumsum() for each in (of_row, of_column))
+    rows, columns = (np.argsort(rank[side], kind="stable") for side in (of_row, of_column))
+    row_ends, column_ends = (np.bincount(rank[side], minlength=len(sizes)).cumsum() for side in (of_row, of_column))
     arranged = matrix[rows][:, columns]
     first_row = first_column = 0
     for row_end, column_end in zip(row_ends, column_ends, strict=True):

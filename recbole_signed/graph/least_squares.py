@@ -57,12 +57,12 @@ class SignedLeastSquares:
         penalties = torch.from_numpy(self.penalties(edges.lengths, n_fixed)).to(fixed)
         basis = None
         if np.count_nonzero(edges.lengths) > fixed.shape[1] + len(fixed) // ROWS_EACH:
-            values, basis = (each.to(fixed) for each in torch.linalg.eigh(gram.double()))
+            values, basis = (tensor.to(fixed) for tensor in torch.linalg.eigh(gram.double()))
             gram, fixed = values.clamp(min=0).diag(), fixed @ basis
         roots = fixed.new_tensor([self.like_weight, self.dislike_weight]).sqrt()
         targets = roots * fixed.new_tensor([1.0, self.dislike_target])
         for chunk in edges.chunks(fixed.shape[1]):
-            rows, item, sign, mask = (torch.from_numpy(each).to(fixed.device) for each in chunk)
+            rows, item, sign, mask = (torch.from_numpy(array).to(fixed.device) for array in chunk)
             present = mask.to(fixed.dtype)
             factors = fixed[item] * (roots[sign] * present).unsqueeze(-1)  # X, [chunk, longest, d]
             target = (targets[sign] * present).unsqueeze(-1)
@@ -99,7 +99,7 @@ class _Edges:
 
     @classmethod
     def join(cls, likes: sp.csr_matrix, dislikes: sp.csr_matrix) -> _Edges:
-        counts = [np.diff(each.indptr).astype(np.int64) for each in (likes, dislikes)]
+        counts = [np.diff(side.indptr).astype(np.int64) for side in (likes, dislikes)]
         lengths = counts[0] + counts[1]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         dislike = np.repeat(np.tile([False, True], len(lengths)), np.stack(counts, axis=1).ravel())
@@ -168,6 +168,6 @@ class RidgeSums:
         penalty = np.full(len(self.gram), ridge)
         penalty[0] = min(BIAS_RIDGE, ridge)
         system = torch.from_numpy(self.gram + np.diag(penalty))
-        found = torch.cholesky_solve(torch.from_numpy(self.cross), torch.linalg.cholesky(system))
-        self._solved[ridge] = found.float().numpy()
+        solution = torch.cholesky_solve(torch.from_numpy(self.cross), torch.linalg.cholesky(system))
+        self._solved[ridge] = solution.float().numpy()
         return self._solved[ridge]

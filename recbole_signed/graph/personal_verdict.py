@@ -127,9 +127,9 @@ class Verdicts:
         open_ = self.last_run
         # the run that is going on makes none fade: a dislike must not raise what an earlier one keeps down
         age = self._later(run_begins & ~open_)
-        found = np.where(self.timed, np.maximum(2.0 ** (-age / HALF_LIFE), FLOOR), FLOOR)
+        faded = np.where(self.timed, np.maximum(2.0 ** (-age / HALF_LIFE), FLOOR), FLOOR)
         newer = self._later(open_), self._later(~self.like & ~open_)
-        return np.where(np.where(open_, newer[0] < LONGEST_RUN, ~self.like & (newer[1] < NEWEST)), found, 0.0)
+        return np.where(np.where(open_, newer[0] < LONGEST_RUN, ~self.like & (newer[1] < NEWEST)), faded, 0.0)
 
     @cached_property
     def acting(self) -> npt.NDArray[np.bool_]:
@@ -204,7 +204,7 @@ class Neighbourhoods:
         """Return the neighbourhoods of several items, of which each has a row."""
         indptr = np.cumsum([0, *(len(near) for near, _ in rows)]).astype(np.int64)
         none: Row = np.zeros(0, dtype=np.int64), np.zeros(0)
-        items, cosines = (np.concatenate(each) for each in zip(none, *rows, strict=True))
+        items, cosines = (np.concatenate(arrays) for arrays in zip(none, *rows, strict=True))
         return cls(indptr, items, cosines)
 
     def items_of(self, place: int) -> Row:
@@ -297,11 +297,11 @@ class Demotions:
         asked, place = verdicts.item[events], np.arange(len(events))
         if verdicts.n_users > 1:
             asked, place = np.unique(asked, return_inverse=True)
-        found = near(asked)
-        length = np.diff(found.indptr)[place]
+        neighbours = near(asked)
+        length = np.diff(neighbours.indptr)[place]
         event = np.repeat(events, length)
-        entry = spans(found.indptr[place], length)
-        item = found.items[entry]
+        entry = spans(neighbours.indptr[place], length)
+        item = neighbours.items[entry]
         key = verdicts.user[event] * n_items + item
         # a like has its places for what is disliked, too: another dislike must not make it protect more
         new = (item > 0) & ~contains(seen, key)
@@ -313,7 +313,7 @@ class Demotions:
         number = np.append(0, np.cumsum(new))  # of the new items up to each entry
         ends = np.cumsum(length)
         kept = np.flatnonzero(new & (number[1:] - np.repeat(number[ends - length], length) <= NEAR))
-        event, key, cosine = event[kept], key[kept], found.cosines[entry[kept]]
+        event, key, cosine = event[kept], key[kept], neighbours.cosines[entry[kept]]
         first = np.searchsorted(event, event)
         return cls._by_pair(verdicts, strengths, event, key, np.sqrt(cosine / cosine[first]), n_items)
 
@@ -364,13 +364,13 @@ class Demotions:
         if not len(self):
             return {}
         lowered, (nearness, causes) = self.lowered(heights, strength), self.strongest(heights)
-        of_cause, found = cache(likers), {}
+        of_cause, falls = cache(likers), {}
         for place, item in enumerate(self.item.tolist()):
             if item in scores:
                 by, cause = max(scores[item] - float(lowered[place]), 0.0), int(causes[place])
                 common = len(np.intersect1d(likers(item), of_cause(cause), assume_unique=True))
-                found[item] = Fall(cause, by, strength, float(nearness[place]), common)
-        return found
+                falls[item] = Fall(cause, by, strength, float(nearness[place]), common)
+        return falls
 
     def _counts(self, heights: Heights) -> npt.NDArray[np.float64]:
         """Return what each dislike counts, ``[m]``: :math:`n_{ui}` is the most of its pair."""

@@ -21,7 +21,7 @@ def sparse_tensor(matrix: sp.spmatrix, device: torch.device | str = "cpu") -> to
     matrix = matrix.tocsr()
     large = max(matrix.nnz, *matrix.shape) >= np.iinfo(np.int32).max
     kind = np.int64 if large else np.int32
-    indptr, indices = (torch.from_numpy(each.astype(kind)).to(device) for each in (matrix.indptr, matrix.indices))
+    indptr, indices = (torch.from_numpy(array.astype(kind)).to(device) for array in (matrix.indptr, matrix.indices))
     values = torch.from_numpy(matrix.data.astype(np.float32)).to(device)
     return csr_tensor(indptr, indices, values, matrix.shape)
 
@@ -122,15 +122,15 @@ class TwoHopMean:
 
     def __init__(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
         matrices = likes.astype(np.float64), dislikes.astype(np.float64)
-        self.likes, self.dislikes = (SparseOperator(each, device) for each in matrices)
-        sizes = [np.asarray(each.sum(axis=1)).ravel() for each in matrices]
+        self.likes, self.dislikes = (SparseOperator(matrix, device) for matrix in matrices)
+        sizes = [np.asarray(matrix.sum(axis=1)).ravel() for matrix in matrices]
         both = np.asarray(matrices[0].multiply(matrices[1]).sum(axis=1)).ravel()
-        of_columns = [np.asarray(each.sum(axis=0)).ravel() for each in matrices]
+        of_columns = [np.asarray(matrix.sum(axis=0)).ravel() for matrix in matrices]
         agreeing = matrices[0] @ of_columns[0] + matrices[1] @ of_columns[1]
         disagreeing = matrices[0] @ of_columns[1] + matrices[1] @ of_columns[0]
-        self._loops = tuple(_column(each, device) for each in (2.0 * both, sizes[0] + sizes[1]))
+        self._loops = tuple(_column(loops, device) for loops in (2.0 * both, sizes[0] + sizes[1]))
         counts = disagreeing - 2.0 * both, agreeing - sizes[0] - sizes[1]
-        self._inverses = tuple(_column(1.0 / np.maximum(each, 1.0), device) for each in counts)
+        self._inverses = tuple(_column(1.0 / np.maximum(count, 1.0), device) for count in counts)
 
     def __call__(self, rows: torch.Tensor, *, agreeing: bool) -> torch.Tensor:
         """Return the mean of ``rows [n_rows, d]`` over the paths of each row: ``[n_rows, d]``, 0 without any."""
@@ -138,7 +138,7 @@ class TwoHopMean:
         if not agreeing:
             liked, disliked = disliked, liked
         total = self.likes @ liked + self.dislikes @ disliked
-        loops, inverses = (each[agreeing].to(rows.dtype) for each in (self._loops, self._inverses))
+        loops, inverses = (pair[agreeing].to(rows.dtype) for pair in (self._loops, self._inverses))
         return (total - loops * rows) * inverses
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TwoHopMean:

@@ -84,7 +84,7 @@ class WalkGraph:
             fresh.append(new)
         kept = torch.stack(fresh, dim=1).reshape(-1)
         before = torch.nn.functional.pad(kept.cumsum(0, dtype=torch.int32), (1, 0))
-        columns, kinds = (torch.stack(each, dim=1).reshape(-1)[kept] for each in (visited[1:], types))
+        columns, kinds = (torch.stack(steps, dim=1).reshape(-1)[kept] for steps in (visited[1:], types))
         pairs = SparsePairs(before.index_select(0, self.indptr * length), columns, len(degrees))
         return WalkPairs(pairs, kinds)
 

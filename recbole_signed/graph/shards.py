@@ -171,7 +171,7 @@ def _sort_shard(folder: Path, shard: int, n_rows: int, n_items: int) -> npt.NDAr
     if len(users) > LARGEST:
         raise UsageError(f"shard {shard} has {len(users):,} edges, {LARGEST:,} at most: set a smaller users_per_shard.")
     chosen = (signs > 0, signs < 0)
-    likes, dislikes = ((users[each], items[each]) for each in chosen)
+    likes, dislikes = ((users[side], items[side]) for side in chosen)
     graph = SignedGraph.from_edges(likes, dislikes, n_rows, n_items)
     arrays = [graph.likes.indptr, graph.likes.indices, graph.dislikes.indptr, graph.dislikes.indices]
     for path, array in zip(_files(folder, shard), arrays, strict=True):

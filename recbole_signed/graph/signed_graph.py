@@ -81,7 +81,7 @@ class SignedGraph:
         """Likes and dislikes with users and items in their :attr:`order`."""
         if self.user_keys is None and self.item_keys is None:
             return self
-        return SignedGraph(*(arranged(each, *self.order) for each in (self.likes, self.dislikes)))
+        return SignedGraph(*(arranged(matrix, *self.order) for matrix in (self.likes, self.dislikes)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SignedGraph:
         """Return itself: nothing ever changes it, and RecBole copies a model just to count its operations."""

@@ -56,7 +56,7 @@ def csr_product(
 
 def rows_product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
     """Return the product of a matrix of SciPy's with ``dense [n_columns, width]``, on its device and of its type."""
-    indptr, indices, data = (torch.from_numpy(each).to(dense.device) for each in (rows.indptr, rows.indices, rows.data))
+    indptr, indices, data = (torch.from_numpy(part).to(dense.device) for part in (rows.indptr, rows.indices, rows.data))
     return csr_product(indptr, indices, data, dense)
 
 
@@ -128,8 +128,8 @@ def add_transposed_product(out: Panel, part: SparseTerm, dense: Panel, values: n
     """Add ``part.T @ dense`` to ``out [n_columns, width]``; ``values`` hold the part's weight for each edge."""
     if part.n_rows != len(dense) or out.shape[1] != dense.shape[1] or len(values) < len(part.indices):
         raise ValueError(f"shapes do not fit: {out.shape} += [{part.n_rows}, {len(out)}].T @ {dense.shape}")
-    for each in (out, dense, values):  # the compiled kernel believes what it is told
-        if each.dtype != np.float32 or not each.flags.c_contiguous:
+    for array in (out, dense, values):  # the compiled kernel believes what it is told
+        if array.dtype != np.float32 or not array.flags.c_contiguous:
             raise ValueError("dense arrays must be float32 and contiguous by rows")
     values = values[: len(part.indices)]
     if kernels is None:
@@ -171,7 +171,7 @@ class SparsePairs:
         here = sp.csr_matrix((places, self.columns.cpu().numpy(), self.indptr.cpu().numpy()), shape=self.shape)
         there = here.tocsc()
         device = self.columns.device
-        indptr, rows, order = (torch.from_numpy(each).to(device) for each in (there.indptr, there.indices, there.data))
+        indptr, rows, order = (torch.from_numpy(part).to(device) for part in (there.indptr, there.indices, there.data))
         return SparsePairs(indptr, rows, self.shape[0]), order
 
     def _matrix(self, values: torch.Tensor) -> torch.Tensor:

@@ -49,12 +49,12 @@ def split(block: npt.NDArray[np.float32]) -> list[Panel]:
 def random_panels(n: int, width: int, seed: int) -> list[Panel]:
     """Return a block of standard normal numbers ``[n, width]``, which is never held twice."""
     columns = list(_chunks(width, COLUMNS))
-    panels = [empty_panel(n, each.stop - each.start) for each in columns]
+    panels = [empty_panel(n, chunk.stop - chunk.start) for chunk in columns]
     rng = np.random.default_rng(seed)
     for rows in _chunks(n):
         noise = rng.standard_normal((rows.stop - rows.start, width), dtype=np.float32)
-        for panel, each in zip(panels, columns, strict=True):
-            panel[rows] = noise[:, each]
+        for panel, chunk in zip(panels, columns, strict=True):
+            panel[rows] = noise[:, chunk]
     return panels
 
 
@@ -74,13 +74,13 @@ def iterate(
 
 def rotated(panels: list[Panel], rotation: torch.Tensor) -> torch.Tensor:
     """Return the block times ``rotation [width, m]``, ``[n, m]``: each column's entry of largest size is positive."""
-    found = torch.empty(len(panels[0]), rotation.shape[1])
+    product = torch.empty(len(panels[0]), rotation.shape[1])
     small = rotation.float()
-    for rows in _chunks(len(found)):
-        torch.mm(_rows(panels, rows), small, out=found[rows])
-    if found.numel():
-        found *= torch.where(found.amax(dim=0) >= -found.amin(dim=0), 1.0, -1.0)
-    return found
+    for rows in _chunks(len(product)):
+        torch.mm(_rows(panels, rows), small, out=product[rows])
+    if product.numel():
+        product *= torch.where(product.amax(dim=0) >= -product.amin(dim=0), 1.0, -1.0)
+    return product
 
 
 def orthonormalise(panels: list[Panel], precisions: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
@@ -284,17 +284,17 @@ def refreshed_factors(
         old = _orthonormal(image)
         image = _squared(matrix, old)
         small = (old.T @ image).double()
-        values, rotation = (each.flip(-1) for each in torch.linalg.eigh((small + small.T) / 2))
+        values, rotation = (tensor.flip(-1) for tensor in torch.linalg.eigh((small + small.T) / 2))
         if staleness is None:
             residual = image @ rotation[:, :k].float() - old @ (rotation * values)[:, :k].float()
             staleness = float(residual.square().sum(dim=0).mean().sqrt() / values[0].clamp(min=1e-30))
             del residual
     if float(values[-1]) > FLAT * float(values[0]):
-        found = _harmonic(image, values, rotation, k)
+        factors = _harmonic(image, values, rotation, k)
     else:
         start = torch.linalg.qr(image)[0]
-        found = right_factors(matrix, k, iterations=0, oversampling=block.shape[1] - k, start=start)
-    return found, staleness or 0.0
+        factors = right_factors(matrix, k, iterations=0, oversampling=block.shape[1] - k, start=start)
+    return factors, staleness or 0.0
 
 
 def _orthonormal(block: torch.Tensor) -> torch.Tensor:
@@ -320,7 +320,7 @@ def _harmonic(image: torch.Tensor, values: torch.Tensor, rotation: torch.Tensor,
     """Return the harmonic Ritz pairs of :math:`A V` from the Ritz values of V, descending, and its rotation to them."""
     whitened = rotation / values.sqrt()
     turned = image @ whitened.float()
-    energy, inner = (each.flip(-1) for each in torch.linalg.eigh((turned.T @ turned).double()))
+    energy, inner = (tensor.flip(-1) for tensor in torch.linalg.eigh((turned.T @ turned).double()))
     block = turned @ (inner / energy.sqrt()).float()
     block *= torch.where(block.amax(dim=0) >= -block.amin(dim=0), 1.0, -1.0)
     return RightFactors(energy[:k].sqrt().float(), block[:, :k].contiguous(), block)

@@ -31,14 +31,14 @@ def best_of_each(scores: torch.Tensor, k: int, keys: torch.Tensor) -> tuple[torc
     # of the rows with ties alone, all that may be among the best
     some = scores[tied]
     row, column = _in_question(some, values[tied][:, -1:], values.shape[1], keys)
-    found = some[row, column]
+    candidates = some[row, column]
     order = keys[column].argsort(stable=True)
-    order = order[found[order].argsort(descending=True, stable=True)]
+    order = order[candidates[order].argsort(descending=True, stable=True)]
     order = order[row[order].argsort(stable=True)]
     counts = torch.bincount(row, minlength=len(some))
     chosen = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(values.shape[1], device=row.device)]
     values, best = values.clone(), best.clone()
-    values[tied], best[tied] = found[chosen], column[chosen]
+    values[tied], best[tied] = candidates[chosen], column[chosen]
     return values, best
 
 
@@ -58,15 +58,15 @@ def _in_question(
     scores, last, by_key = scores[wide], last[wide], keys.argsort(stable=True)
     above = ~(scores <= last)
     rows, columns = torch.nonzero(above, as_tuple=True)
-    found, lacking, start = [(row, column), (wide[rows], columns)], k - above.sum(dim=1), 0
+    pairs, lacking, start = [(row, column), (wide[rows], columns)], k - above.sum(dim=1), 0
     while bool((lacking > 0).any()):
         part = by_key[start : 2 * start + MANY * k]
         equal = scores[:, part] == last
         equal &= equal.cumsum(dim=1) <= lacking[:, None]
         rows, columns = torch.nonzero(equal, as_tuple=True)
-        found.append((wide[rows], part[columns]))
+        pairs.append((wide[rows], part[columns]))
         lacking, start = lacking - equal.sum(dim=1), start + len(part)
-    row, column = map(torch.cat, zip(*found, strict=True))
+    row, column = map(torch.cat, zip(*pairs, strict=True))
     return row, column
 
 

@@ -156,13 +156,13 @@ class SignedRecommender(GeneralRecommender):
             return self.judged(distinct)[row, items]
         block = row // size
         order = block.argsort()
-        found = torch.cat(
+        scores = torch.cat(
             [
                 self.judged(distinct[number * size : (number + 1) * size])[row[pairs] % size, items[pairs]]
                 for number, pairs in enumerate(order.split(block.bincount().tolist()))
             ]
         )
-        return found[order.argsort()]
+        return scores[order.argsort()]
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return what all items are ranked by for each user, flat ``[batch * n_items]``."""

@@ -34,8 +34,8 @@ class BSPM(IdealFilterRecommender):
         super().__init__(config, dataset)
         self.ideal_weight = float(config["idl_beta"])
         self.final_sharpening = bool(config["final_sharpening"])
-        self.times = {each: (float(config[f"T_{each}"]), int(config[f"K_{each}"])) for each in ("idl", "b", "s")}
-        self.orders = {each: ORDERS[config[f"solver_{each}"]] for each in ("idl", "b", "s")}
+        self.times = {name: (float(config[f"T_{name}"]), int(config[f"K_{name}"])) for name in ("idl", "b", "s")}
+        self.orders = {name: ORDERS[config[f"solver_{name}"]] for name in ("idl", "b", "s")}
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""

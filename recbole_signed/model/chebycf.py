@@ -67,6 +67,6 @@ def interpolation(order: int, flatness: float) -> npt.NDArray[np.float64]:
     extrema = np.cos(np.pi * (order - np.arange(count)) / max(order, 1)).round(3) if order else np.array([-1.0])
     plateau = (0.5 - 0.5 * np.sign(extrema) * abs(extrema) ** flatness).round(3)
     angles = np.pi * (count - np.arange(count) - 0.5) / count
-    found = 2.0 / count * np.cos(np.arange(count)[:, None] * angles) @ plateau
-    found[0] /= 2.0
-    return found
+    coefficients = 2.0 / count * np.cos(np.arange(count)[:, None] * angles) @ plateau
+    coefficients[0] /= 2.0
+    return coefficients

@@ -34,7 +34,7 @@ class DualSpectralCF(ChebyCF):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.gamma = float(config["gamma"])
-        likes, dislikes = (symmetric(each) for each in (self.graph.likes, self.graph.dislikes))
+        likes, dislikes = (symmetric(matrix) for matrix in (self.graph.likes, self.graph.dislikes))
         self.linear = GramFilter(sp.vstack([likes, np.float32(math.sqrt(float(config["kappa"]))) * dislikes]).tocsr())
 
     def signal(self, users: Any = None) -> sp.csr_matrix:

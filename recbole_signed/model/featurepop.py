@@ -31,14 +31,14 @@ class FeaturePop(TrainingFreeRecommender):
 
     def fit(self) -> None:
         """Count, and predict what can't be counted."""
-        counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
-        found = np.log1p(counts[0]).astype(np.float32)
+        counts = [np.bincount(side.indices, minlength=self.n_items) for side in (self.graph.likes, self.graph.dislikes)]
+        logs = np.log1p(counts[0]).astype(np.float32)
         if self._features is not None:
             matrix, known = self._features.matrix, sum(counts) > 0
-            told = np.diff(matrix.indptr) > 0
-            learned = RidgeSums.from_rows(matrix[known & told], found[known & told, None]).solve(self.ridge)
-            found[~known & told] = np.asarray(matrix[~known & told] @ learned)[:, 0]
-        self.log_likes = torch.from_numpy(found).to(self.device)
+            described = np.diff(matrix.indptr) > 0
+            learned = RidgeSums.from_rows(matrix[known & described], logs[known & described, None]).solve(self.ridge)
+            logs[~known & described] = np.asarray(matrix[~known & described] @ learned)[:, 0]
+        self.log_likes = torch.from_numpy(logs).to(self.device)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, the same for all users, ``[batch, n_items]``."""

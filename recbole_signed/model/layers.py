@@ -16,10 +16,10 @@ Tables = tuple[nn.Embedding, nn.Embedding]
 
 def tables(n_users: int, n_items: int, size: int, start: Callable[[torch.Tensor], Any]) -> Tables:
     """Return tables of users and of items, ``[n_users, size]`` and ``[n_items, size]``, each filled by ``start``."""
-    found = nn.Embedding(n_users, size), nn.Embedding(n_items, size)
-    for table in found:
+    embeddings = nn.Embedding(n_users, size), nn.Embedding(n_items, size)
+    for table in embeddings:
         start(table.weight)
-    return found
+    return embeddings
 
 
 def normal_tables(n_users: int, n_items: int, size: int, deviation: float) -> Tables:

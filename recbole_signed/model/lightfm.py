@@ -59,9 +59,9 @@ class LightFM(TrainingFreeRecommender):
             made.get_user_representations(users),
             made.get_item_representations(items),
         )
-        found = [np.column_stack([user, user_bias, np.ones_like(user_bias)])]
-        found.append(np.column_stack([item, np.ones_like(item_bias), item_bias]))
-        self.user_factors, self.factors = (torch.from_numpy(each).float().to(self.device) for each in found)
+        tables = [np.column_stack([user, user_bias, np.ones_like(user_bias)])]
+        tables.append(np.column_stack([item, np.ones_like(item_bias), item_bias]))
+        self.user_factors, self.factors = (torch.from_numpy(table).float().to(self.device) for table in tables)
 
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return users ``[n_users, d + 2]`` and items ``[n_items, d + 2]``, biases included."""

@@ -90,5 +90,5 @@ class LightGCL(SignedRecommender):
 
 
 def _sum(layers: list[Pair]) -> Pair:
-    users, items = (torch.stack(each).sum(dim=0) for each in zip(*layers, strict=True))
+    users, items = (torch.stack(side).sum(dim=0) for side in zip(*layers, strict=True))
     return users, items

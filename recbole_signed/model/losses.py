@@ -19,7 +19,7 @@ def bpr(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
 
 def half_squared_norm(*embeddings: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`\frac12 \sum \|e\|^2` over all rows given, a scalar."""
-    return 0.5 * torch.stack([each.square().sum() for each in embeddings]).sum()
+    return 0.5 * torch.stack([embedding.square().sum() for embedding in embeddings]).sum()
 
 
 def sign_aware_bpr(known: torch.Tensor, sampled: torch.Tensor, coefficient: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,7 @@ class SampledEdges:
         shape: tuple[int, int],
     ) -> None:
         self.edges, order = SparsePairs.sorted_by_row(users, items, shape)
-        self.users, self.items, self.sign = (each.index_select(0, order) for each in (users, items, sign))
+        self.users, self.items, self.sign = (tensor.index_select(0, order) for tensor in (users, items, sign))
         self.sampled = sampled.reshape(len(users), -1).index_select(0, order)
 
     @classmethod

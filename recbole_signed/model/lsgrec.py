@@ -66,8 +66,8 @@ class LSGRec(SignedRecommender):
         if not n:
             return start, third
         both = side_by_side(start, self.dislikes(*start))
-        sums = [n * each for each in self.likes.mean_of_layers(*both, n - 1)]  # layers 0 to L - 1 of both
-        positive, negative = zip(*(each.chunk(2, dim=1) for each in sums), strict=True)
+        sums = [n * mean for mean in self.likes.mean_of_layers(*both, n - 1)]  # layers 0 to L - 1 of both
+        positive, negative = zip(*(table.chunk(2, dim=1) for table in sums), strict=True)
         last = self.likes(*positive)
         return (
             ((start[0] + last[0]) / (n + 1), (start[1] + last[1]) / (n + 1)),

@@ -93,7 +93,7 @@ class PCTM(OrderedLikesRecommender):
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``; lowest without a like."""
         known = torch.from_numpy((self._users[users.cpu().numpy()] @ self._evidence()).toarray()).to(self.device)
-        found = known + self.popularity_weight * self.log_popularity
-        scores = found.min().expand(len(users), self.n_items).clone()
-        scores[:, self.liked] = found
+        known_scores = known + self.popularity_weight * self.log_popularity
+        scores = known_scores.min().expand(len(users), self.n_items).clone()
+        scores[:, self.liked] = known_scores
         return scores

@@ -66,7 +66,7 @@ class PoneGNN(SignedRecommender):
     def _operator(self, matrix: Any) -> tuple[BipartiteOperator, Pair]:
         degrees = [np.asarray(matrix.sum(axis=axis), np.float64).ravel() for axis in (1, 0)]
         users, items = (
-            torch.from_numpy(inverse_power(each, 0.0, 1.0)).float()[:, None].to(self.device) for each in degrees
+            torch.from_numpy(inverse_power(side, 0.0, 1.0)).float()[:, None].to(self.device) for side in degrees
         )
         return BipartiteOperator.symmetric(matrix, self.device), (users, items)
 
@@ -110,7 +110,7 @@ class PoneGNN(SignedRecommender):
         edges = SampledEdges.from_batch(self, batch)
         if self.epoch and (self.epoch + 1) % self.every:
             return self._part(edges, self.interest(), sign_aware_bpr, (1.0, 2.0))
-        parts = [each.chunk(2, dim=1) for each in self.encode()]
+        parts = [table.chunk(2, dim=1) for table in self.encode()]
         positive, negative = zip(*parts, strict=True)
         total = self._part(edges, positive, sign_aware_bpr, (1.0, 2.0))
         total = total + self._part(edges, negative, reversed_bpr, (2.0, 1.0))

@@ -69,14 +69,14 @@ class SIGformer(SignedRecommender):
 
     def _positions(self, k: int) -> torch.Tensor:
         """Return the LayerNorm of the eigenvectors, ``[n_users + n_items, at most k]``."""
-        users, items, likes = (each.numpy() for each in self._edges)
+        users, items, likes = (tensor.numpy() for tensor in self._edges)
 
         def counts(of: np.ndarray) -> sp.csr_matrix:
             ones = np.ones(int(of.sum()))
             return sp.csr_matrix((ones, (users[of], items[of])), shape=(self.n_users, self.n_items))
 
-        found = laplacian_eigenvectors(counts(likes), counts(~likes), self.alpha, k) if k else np.empty((0, 0))
-        vectors = torch.from_numpy(found).float()
+        columns = laplacian_eigenvectors(counts(likes), counts(~likes), self.alpha, k) if k else np.empty((0, 0))
+        vectors = torch.from_numpy(columns).float()
         if not vectors.shape[1]:
             return torch.zeros(self.n_users + self.n_items, 1)
         return layer_norm(vectors, vectors.shape[1:]).contiguous()
@@ -112,7 +112,7 @@ class SIGformer(SignedRecommender):
         users, items = batch[self.USER_ID], batch[self.ITEM_ID]
         unknown, sign = batch[self.NEG_ITEM_ID].reshape(len(users), -1), batch["sign"]
         if self.beta == 0:
-            users, items, unknown, sign = (each[sign > 0] for each in (users, items, unknown, sign))
+            users, items, unknown, sign = (tensor[sign > 0] for tensor in (users, items, unknown, sign))
         if not len(users):  # a batch of dislikes alone: their mean over no edges would be NaN
             return self._decay(users, items, unknown)
         shape = (self.n_users, self.n_items)

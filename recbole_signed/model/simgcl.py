@@ -44,13 +44,13 @@ class NoisyGraphRecommender(SignedRecommender):
     def layers(self, noise: float = 0.0) -> list[Pair]:
         """Return the layers from 1 on, ``[n_users, d]`` and ``[n_items, d]`` each."""
         users, items = self.user_embedding.weight, self.item_embedding.weight
-        found = []
+        layers = []
         for _ in range(self.n_layers):
             users, items = self.likes(users, items)
             if noise:
                 users, items = perturbed(users, noise), perturbed(items, noise)
-            found.append((users, items))
-        return found
+            layers.append((users, items))
+        return layers
 
     def encode(self, noise: float = 0.0) -> Pair:
         """Return the mean of the layers from 1 on, ``[n_users, d]`` and ``[n_items, d]``."""
@@ -71,7 +71,7 @@ class NoisyGraphRecommender(SignedRecommender):
 
 def mean(layers: list[Pair]) -> Pair:
     """Return the mean of some layers."""
-    users, items = (torch.stack(each).mean(dim=0) for each in zip(*layers, strict=True))
+    users, items = (torch.stack(side).mean(dim=0) for side in zip(*layers, strict=True))
     return users, items
 
 

@@ -63,7 +63,7 @@ class SiReN(SignedRecommender):
         for layer in self.mlp:
             z_n = dropout(layer(z_n).relu(), self.dropout, self.training)
         logits = [
-            self.query(dropout(torch.tanh(self.attention(each)), self.dropout, self.training)) for each in (z_p, z_n)
+            self.query(dropout(torch.tanh(self.attention(rows)), self.dropout, self.training)) for rows in (z_p, z_n)
         ]
         weight = torch.sigmoid(logits[0] - logits[1])  # the softmax of two
         return z_n + weight * (z_p - z_n)

@@ -35,10 +35,10 @@ class SignedPairs:
             items = torch.from_numpy(edges.col).long().to(device) + n_users
             ends.append((torch.cat([users, items]), torch.cat([items, users])))
             counts += torch.bincount(ends[-1][0], minlength=size)
-        ends[0] = tuple(torch.cat([each, loops]) for each in ends[0])  # each node is a liked neighbour of itself
+        ends[0] = tuple(torch.cat([end, loops]) for end in ends[0])  # each node is a liked neighbour of itself
         self.pairs = [SparsePairs.sorted_by_row(rows, there, (size, size))[0] for rows, there in ends]
         inverse = counts.rsqrt()
-        self.norms = [each.spread(inverse) * inverse[each.columns] for each in self.pairs]
+        self.norms = [pairs.spread(inverse) * inverse[pairs.columns] for pairs in self.pairs]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SignedPairs:
         return self
@@ -70,26 +70,26 @@ class SLGNNLayer(nn.Module):
         self.mixture = nn.Parameter(torch.empty(n_heads, 2, 2))
         self.attention = nn.Parameter(torch.empty(n_heads, 2 * size))
         self.bias = nn.Parameter(torch.empty(n_heads, size))
-        for each in self.parameters():
-            for head in each.data.split(1):  # Xavier's size is that of a head by itself: [2, size_in, size] and so on
+        for tensor in self.parameters():
+            for head in tensor.data.split(1):  # Xavier's size is that of a head by itself: [2, size_in, size] and so on
                 nn.init.xavier_normal_(head if head.dim() == 2 else head[0])
 
     def forward(self, states: torch.Tensor, graph: SignedPairs) -> list[torch.Tensor]:
         """Map ``states [n_nodes, d]`` to what each head makes of them, ``[n_nodes, size]``."""
         node_drop, edge_drop = self.drop
         weights = torch.einsum("hsb,hbio->hsio", self.mixture, self.bases)
-        found = []
+        heads = []
         for head, attention in zip(weights, self.attention, strict=True):
             seen = dropout(states, node_drop, self.training)
             sums = []
             for weight, pairs, norm in zip(head, graph.pairs, graph.norms, strict=True):
                 hidden = seen @ weight
-                here, there = (hidden @ each for each in attention.chunk(2))
+                here, there = (hidden @ part for part in attention.chunk(2))
                 score = pairs.spread(here) + there[pairs.columns]
                 mixed = torch.sigmoid(leaky_relu(score, self.slope)) * norm
                 sums.append(pair_sums(dropout(mixed, edge_drop, self.training), hidden, pairs))
-            found.append(sums[0] - sums[1])
-        return [each + bias for each, bias in zip(found, self.bias, strict=True)]
+            heads.append(sums[0] - sums[1])
+        return [head + bias for head, bias in zip(heads, self.bias, strict=True)]
 
 
 class SLGNN(SignedRecommender):

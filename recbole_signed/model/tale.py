@@ -70,7 +70,7 @@ class TALE(OrderedLikesRecommender):
         scale = self.trend()[order] ** self.trend_exponent
         place = np.arange(len(user))
         new = begins(user), begins(user, moment)
-        start, begin = (np.maximum.accumulate(np.where(each, place, 0)) for each in new)
+        start, begin = (np.maximum.accumulate(np.where(mask, place, 0)) for mask in new)
         target = np.flatnonzero(begin > start)
         count = (begin - start)[target]
         row, source = np.repeat(np.arange(len(target)), count), spans(start[target], count)

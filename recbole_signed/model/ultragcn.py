@@ -49,9 +49,9 @@ class UltraGCN(SignedRecommender):
         self._constant("user_beta", of_users.astype(np.float32))
         self._constant("item_beta", (1 / np.sqrt(item_degrees + 1)).astype(np.float32))
         count = int(config["ii_neighbor_num"]) if self.neighbour_rate else 0
-        found = item_neighbours(self.graph.likes, count, show_progress=bool(config["show_progress"]))
-        self._constant("neighbours", found[0])
-        self._constant("neighbour_weights", found[1])
+        neighbours = item_neighbours(self.graph.likes, count, show_progress=bool(config["show_progress"]))
+        self._constant("neighbours", neighbours[0])
+        self._constant("neighbour_weights", neighbours[1])
 
     def _constant(self, name: str, values: np.ndarray) -> None:
         self.register_buffer(name, torch.from_numpy(values), persistent=False)

@@ -98,17 +98,17 @@ class PersonalVerdicts:
     @cached_property
     def _times(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """The times of likes and of dislikes, float64 ``[n_users, n_items]``; stored zeros where none is known."""
-        found = []
+        matrices = []
         for user, item, time in self._sides:
             stamps = np.zeros(len(user)) if time is None else np.nan_to_num(np.asarray(time, dtype=np.float64))
-            found.append(sp.csr_matrix((stamps, (user, item)), shape=self._graph.likes.shape))
-        return found[0], found[1]
+            matrices.append(sp.csr_matrix((stamps, (user, item)), shape=self._graph.likes.shape))
+        return matrices[0], matrices[1]
 
     def verdicts(self, users: IntArray) -> Verdicts:
         """Return the verdicts of some users, in their order."""
-        rows = [each[users] for each in self._times]
-        user = np.concatenate([np.repeat(np.arange(len(users)), np.diff(each.indptr)) for each in rows])
-        item, time = (np.concatenate([getattr(each, name) for each in rows]) for name in ("indices", "data"))
+        rows = [side[users] for side in self._times]
+        user = np.concatenate([np.repeat(np.arange(len(users)), np.diff(side.indptr)) for side in rows])
+        item, time = (np.concatenate([getattr(side, name) for side in rows]) for name in ("indices", "data"))
         like = np.arange(len(user)) < rows[0].nnz
         return Verdicts.from_edges(user, item, like, time, len(users), self._graph.item_keys)
 
@@ -154,16 +154,16 @@ class PersonalVerdicts:
         if self.n_items > LARGE:
             likers.data = first_likers(likers.indptr, likers.indices, self._graph.user_keys).astype(np.float32)
             likers.eliminate_zeros()
-        found = Neighbourhoods.from_common_likes(
+        neighbours = Neighbourhoods.from_common_likes(
             likers @ self._graph.likes, self._n_likes, items, self._graph.item_keys
         )
         for place, item in enumerate(items.tolist()):
-            self._known[item] = found.items_of(place)
+            self._known[item] = neighbours.items_of(place)
 
     def middle(self, scores: torch.Tensor) -> torch.Tensor:
         """Return the middle of each user's scores ``[n_users, n_items]``, ``[n_users, 1]``."""
-        found = np.median(scores[:, self._middle].cpu().numpy(), axis=1, keepdims=True)
-        return torch.from_numpy(found).to(scores)
+        medians = np.median(scores[:, self._middle].cpu().numpy(), axis=1, keepdims=True)
+        return torch.from_numpy(medians).to(scores)
 
     def demotions(self, verdicts: Verdicts, edges: Sequence[sp.csr_matrix]) -> Demotions:
         """Return what falls for users, given by their verdicts and all their edges."""
@@ -224,7 +224,7 @@ class PersonalVerdicts:
         def again_without(
             left_out: npt.NDArray[np.bool_],
             differs: npt.NDArray[np.bool_],
-            found: npt.NDArray[np.floating],
+            values: npt.NDArray[np.floating],
             user: IntArray,
             item: IntArray,
         ) -> npt.NDArray[np.floating]:
@@ -232,16 +232,16 @@ class PersonalVerdicts:
             again = distinct(verdicts.user[differs])
             inside = contains(again, user)
             if not inside.any():
-                return found
+                return values
             edges = without(users.rows(again), verdicts.rows(again), left_out[np.isin(verdicts.user, again)])
             row, item = np.searchsorted(again, user[inside]), item[inside]
             items, place = in_rows(row, item, len(again))
-            few, found = items.shape[1] * SPARSE <= self.n_items, found.copy()
+            few, values = items.shape[1] * SPARSE <= self.n_items, values.copy()
             before = scores_of(edges, numbers[again], torch.from_numpy(items) if few else None)
-            found[inside] = at(before, row, place if few else item)
-            return found
+            values[inside] = at(before, row, place if few else item)
+            return values
 
-        both = [np.concatenate(each) for each in zip(pairs, dislikes, strict=True)]
+        both = [np.concatenate(columns) for columns in zip(pairs, dislikes, strict=True)]
         alone = again_without(run, run & ~held_back, at(scores, *both), *both)
         alone, of_dislikes = np.split(alone, [len(fallen)])
         calm = again_without(acting, acting & ~run, alone, *pairs)
@@ -252,20 +252,20 @@ class PersonalVerdicts:
 def lowered(scores: torch.Tensor, fallen: Demotions, heights: Heights, strength: float) -> torch.Tensor:
     """Return scores ``[n_users, n_items]``, which are changed, after their fall; arguments as `falls` has them."""
     if len(fallen):
-        found = torch.from_numpy(fallen.lowered(heights, strength)).to(scores)
-        scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)] = found
+        after = torch.from_numpy(fallen.lowered(heights, strength)).to(scores)
+        scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)] = after
     return scores
 
 
 def sides_of(graph: SignedGraph) -> list[sp.csr_matrix]:
     """Return the matrices of a graph's edges."""
-    return [each for each in (graph.likes, graph.dislikes, graph.neutrals) if each is not None]
+    return [matrix for matrix in (graph.likes, graph.dislikes, graph.neutrals) if matrix is not None]
 
 
 def at(scores: torch.Tensor, user: IntArray, item: IntArray) -> npt.NDArray[np.floating]:
     """Return the scores of pairs, ``[n]``."""
-    found: npt.NDArray[np.floating] = scores[torch.from_numpy(user), torch.from_numpy(item)].cpu().numpy()
-    return found
+    values: npt.NDArray[np.floating] = scores[torch.from_numpy(user), torch.from_numpy(item)].cpu().numpy()
+    return values
 
 
 def _of_items(scores: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
@@ -336,12 +336,12 @@ class RateWeighted:
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the weighed scores of all items, in the shape that the model gives."""
         try:
-            found: torch.Tensor = super().full_sort_predict(interaction)  # type: ignore[misc]
+            plain: torch.Tensor = super().full_sort_predict(interaction)  # type: ignore[misc]
         except NotImplementedError:  # it scores pairs alone
             if self._personal is None:
                 raise
-            found = self._scores_of_pairs(interaction)
-        scores = self._weighed(found.view(-1, len(self.relative_rates)), self.relative_rates)
+            plain = self._scores_of_pairs(interaction)
+        scores = self._weighed(plain.view(-1, len(self.relative_rates)), self.relative_rates)
         if self._personal is not None:
             users = interaction[self.USER_ID].cpu().numpy()  # type: ignore[attr-defined]
             order = np.argsort(users, kind="stable")
@@ -356,7 +356,7 @@ class RateWeighted:
             # without the last run: another dislike in it must not move what an earlier one makes items fall from
             middle = self._personal.middle(scores_of(self._personal.before_last_run(users), users, None))
             scores = self._personal.judged(users, scores_of, middle, self.dislike_strength)
-        return scores.view(found.shape)
+        return scores.view(plain.shape)
 
     def lowered_for(self, users: IntArray, scores: torch.Tensor) -> torch.Tensor:
         """Return scores ``[n_users, n_items]`` that are the same for all users, lower near to what these dislike."""
@@ -396,7 +396,7 @@ def rates_of(dataset: Any, smoothing: float) -> torch.Tensor:
         torch.from_numpy(np.bincount(items, minlength=dataset.item_num)).float()
         for items in (dataset.liked_pairs()[1], dataset.neg_feat[dataset.iid_field].numpy())
     )
-    n_likes, n_dislikes = (float(each.double().sum()) for each in (likes, dislikes))
+    n_likes, n_dislikes = (float(counts.double().sum()) for counts in (likes, dislikes))
     mean = n_likes / max(1.0, n_likes + n_dislikes)
     return like_rates(likes, dislikes, smoothing, mean) / max(mean, 1e-15)
 
@@ -418,7 +418,7 @@ def unweighed(cls: Any, config: Any) -> tuple[Any, Any]:
     """Return the class that a weighed kind was made of, or the class itself, and a configuration that weighs none."""
     config = copy.copy(config)
     config.final_config_dict = {key: value for key, value in config.final_config_dict.items() if key not in KEYS}
-    return next(each for each in cls.__mro__ if not issubclass(each, RateWeighted)), config
+    return next(base for base in cls.__mro__ if not issubclass(base, RateWeighted)), config
 
 
 def _given(config: Any, key: str) -> Any:

@@ -53,10 +53,10 @@ class FeatureMaps(torch.nn.Module):
         fitted: SpectralFilter | None = None,
     ) -> str:
         """Choose the parameters as `feature_search.tune_features` does; return what was chosen, in words."""
-        items, users = (None if each is None else each.matrix for each in (self.items, self.users))
-        found = tune_features(graph, validation, settings, items, users, self.settings, iterations, fixed, fitted)
-        self.chosen = found.settings.to_tensor().to(self.item_map.device)
-        return found.said
+        items, users = (None if features is None else features.matrix for features in (self.items, self.users))
+        tuned = tune_features(graph, validation, settings, items, users, self.settings, iterations, fixed, fitted)
+        self.chosen = tuned.settings.to_tensor().to(self.item_map.device)
+        return tuned.said
 
     def learn(self, fitted: SpectralFilter, graph: SignedGraph) -> None:
         """Learn from the items and users with edges what features predict."""
@@ -82,15 +82,15 @@ class FeatureMaps(torch.nn.Module):
         return user_prior(self.users.matrix[users], self.user_map.cpu().numpy(), self.settings)
 
     def explained(
-        self, told: Sequence[Explanation], fitted: SpectralFilter, user: UserEdges, number: int, items: IntArray
+        self, explanations: Sequence[Explanation], fitted: SpectralFilter, user: UserEdges, number: int, items: IntArray
     ) -> list[Explanation]:
-        """Return the explanations ``told`` of items with the parts of their features and those of user ``number``."""
-        found = gains(fitted, self.settings.feature_gain).cpu().numpy()
+        """Return the ``explanations`` of items with the parts of their features and those of user ``number``."""
+        gain = gains(fitted, self.settings.feature_gain).cpu().numpy()
         return explained(
-            told,
+            explanations,
             fitted,
             user,
-            (self.items, items, self.item_map.cpu().numpy(), found),
+            (self.items, items, self.item_map.cpu().numpy(), gain),
             (self.users, number, self.user_map.cpu().numpy()),
         )
 
@@ -103,13 +103,13 @@ class FeatureMaps(torch.nn.Module):
 
 
 def explained(
-    told: Sequence[Explanation],
+    explanations: Sequence[Explanation],
     fitted: SpectralFilter,
     user: UserEdges,
     of_items: tuple[Features | None, IntArray, FloatArray, FloatArray],
     of_user: tuple[Features | None, int, FloatArray],
 ) -> list[Explanation]:
-    """Return the explanations ``told`` of items with the features' parts."""
+    """Return the ``explanations`` of items with the features' parts."""
     # of_items: features, numbers, map to factors and log counts [n_features, k + 2], gain of predicted factors [k]
     # of_user: features, number, map to R V [n_features, k]
     items, item_numbers, item_map, gain = of_items
@@ -120,22 +120,22 @@ def explained(
         np.zeros(0) if items is None or expected is None else item_map[:, :-2] @ (factors[0].cpu().numpy() * gain)
     )
     shares = fitted.counters.share()[item_numbers].tolist() if len(by_feature) else []
-    found = []
-    for place, (each, item) in enumerate(zip(told, item_numbers.tolist(), strict=True)):
+    extended = []
+    for place, (explanation, item) in enumerate(zip(explanations, item_numbers.tolist(), strict=True)):
         scale, whole = 1.0, exposure[place]
-        if each.recency is not None:  # the taste of SSF-T is a logarithm, of which each has its part
-            taste = float((each.contributions - each.recency).sum()) + each.from_features
+        if explanation.recency is not None:  # the taste of SSF-T is a logarithm, of which each has its part
+            taste = float((explanation.contributions - explanation.recency).sum()) + explanation.from_features
             scale = taste / whole if whole > 0 else 0.0
         ours: list[FeaturePart] = []
         if items is not None and expected is not None and expected.given[item]:
             ours = _parts(items, item, scale * shares[place] * by_feature)
         theirs: list[FeaturePart] = []
-        if users is not None and user.prior is not None and each.from_features:
+        if users is not None and user.prior is not None and explanation.from_features:
             band = (response * fitted.vectors[item, : fitted.k]).cpu().numpy()
             share = float(user.prior.share(torch.from_numpy(user.degrees).float())[0, 0])
             theirs = _parts(users, number, scale * share * (user_map @ band))
-        found.append(replace(each, item_features=tuple(ours), user_features=tuple(theirs)))
-    return found
+        extended.append(replace(explanation, item_features=tuple(ours), user_features=tuple(theirs)))
+    return extended
 
 
 def _parts(features: Features, number: int, weights: FloatArray) -> list[FeaturePart]:
@@ -144,5 +144,5 @@ def _parts(features: Features, number: int, weights: FloatArray) -> list[Feature
     values = row.data * weights[row.indices]
     names = features.space.names
     order = np.argsort(-np.abs(values), kind="stable")
-    named = [names[row.indices[each]] for each in order]
-    return [FeaturePart(*name, float(values[each])) for name, each in zip(named, order, strict=True)]  # type: ignore[call-arg]
+    named = [names[row.indices[place]] for place in order]
+    return [FeaturePart(*name, float(values[place])) for name, place in zip(named, order, strict=True)]  # type: ignore[call-arg]

@@ -95,7 +95,7 @@ class _FeatureSearch:
         """Keep the value of a setting that is measured best; return what it is measured."""
         tried = (getattr(self.best, name),) if name in self.fixed else tuple(values)
         settings = [_changed(self.best, name, value) for value in tried]
-        measured, self.best = max(zip(measure(settings), settings, strict=True), key=lambda each: each[0])
+        measured, self.best = max(zip(measure(settings), settings, strict=True), key=lambda pair: pair[0])
         return measured
 
     # ---- items
@@ -109,10 +109,10 @@ class _FeatureSearch:
             return
         trial = _ColdItems.without(self.graph, self.fitted, features, cold, self.iterations)
         if "predict_items" not in self.fixed:
-            told = self._explained(trial)
-            if told < TELLING:
+            explained = self._explained(trial)
+            if explained < TELLING:
                 self.best = replace(self.best, predict_items=0)
-                self.said.append(f"features of items explain {told:.1%} of the factors of other items: not used")
+                self.said.append(f"features of items explain {explained:.1%} of the factors of other items: not used")
                 return
         value = 0.0
         if trial.validation.n_users:
@@ -123,12 +123,14 @@ class _FeatureSearch:
                 self._try("feature_gain", GAINS, trial.ndcg)
             value = self._try("feature_popularity", POPULARITIES, trial.ndcg)
         self._lift(features, trial)
-        self._weigh("feature_weight", self._predicted(features), self.validation, 0.0, [(each,) for each in WEIGHTS])
+        self._weigh(
+            "feature_weight", self._predicted(features), self.validation, 0.0, [(weight,) for weight in WEIGHTS]
+        )
         self.said.append(f"items from features: NDCG@{DEPTH} {value:.4f} among {len(cold)} cold ones")
 
     def _explained(self, trial: _ColdItems) -> float:
         """Return the part of the variance of cold items' factors that the best ridge explains, and keep that ridge."""
-        return self._try("feature_ridge", RIDGES, lambda tried: [trial.explained(each) for each in tried])
+        return self._try("feature_ridge", RIDGES, lambda tried: [trial.explained(settings) for settings in tried])
 
     def _predicted(self, features: sp.csr_matrix) -> Callable[[FeatureSettings], SpectralFilter]:
         """Return what makes the filter with what features say."""
@@ -183,11 +185,11 @@ class _FeatureSearch:
         best = none
         for values in steps:
             tried = [_changed(self.best, name, value) for value in values]
-            standings = validation.contest([candidate_with(each) for each in tried], best)
-            for each, standing in zip(tried, standings, strict=True):
+            standings = validation.contest([candidate_with(settings) for settings in tried], best)
+            for settings, standing in zip(tried, standings, strict=True):
                 if standing.per_user is not None and standing.value > best.mean():
-                    leading, best = each, standing.per_user
-            if max(each.value for each in standings) < HOPE * best.mean():
+                    leading, best = settings, standing.per_user
+            if max(standing.value for standing in standings) < HOPE * best.mean():
                 break
         if (best - none).mean() > (best - none).std() / len(best) ** 0.5:
             self.best = leading
@@ -229,7 +231,7 @@ class _FeatureSearch:
 
             return score
 
-        self._choose("user_feature_weight", candidate_with, self.validation, 0.0, [(each,) for each in WEIGHTS])
+        self._choose("user_feature_weight", candidate_with, self.validation, 0.0, [(weight,) for weight in WEIGHTS])
         self.said.append(f"users from features: NDCG@{DEPTH} {value:.4f} for {len(cold)} cold ones")
 
 
@@ -309,7 +311,7 @@ class _ColdItems:
 
     def ndcg(self, tried: list[FeatureSettings]) -> list[float]:
         """Return the mean NDCG of the cold items among themselves, with each of some settings."""
-        return [each.value for each in self.validation.contest([self._candidate(s) for s in tried])]
+        return [standing.value for standing in self.validation.contest([self._candidate(s) for s in tried])]
 
     def _candidate(self, s: FeatureSettings) -> Candidate:
         made, items = self.predicted(s), torch.from_numpy(self.cold)

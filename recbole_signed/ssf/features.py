@@ -61,7 +61,7 @@ class FeatureSettings(NumberSettings):
 
 def item_sums(fitted: SpectralFilter, features: sp.csr_matrix) -> RidgeSums:
     """Return the sums over the items that have edges and features: of factors, and of log(1 + likes and dislikes)."""
-    likes, dislikes = (each.cpu().numpy() for each in (fitted.counters.likes, fitted.counters.dislikes))
+    likes, dislikes = (tensor.cpu().numpy() for tensor in (fitted.counters.likes, fitted.counters.dislikes))
     chosen = np.flatnonzero((likes + dislikes > 0) & (np.diff(features.indptr) > 0))
     counts = np.log1p(np.stack([likes, dislikes], axis=1)[chosen])
     vectors = fitted.vectors[:, : fitted.k].cpu().numpy()[chosen]
@@ -94,10 +94,10 @@ def drawn_by(
 def gains(fitted: SpectralFilter, exponent: float) -> torch.Tensor:
     """Return what predicted factors are multiplied by, ``[k]``; scores are as large as with ones."""
     values = fitted.values[: fitted.k] / fitted.values[:1]
-    found = values.clamp(min=SMALLEST_GAIN) ** -exponent
+    gain = values.clamp(min=SMALLEST_GAIN) ** -exponent
     median = torch.tensor([fitted.median_degree], device=values.device)
     energy = (values * fitted.response(median)[0]) ** 2
-    return found * (energy.sum() / (energy * found**2).sum().clamp(min=1e-30)).sqrt()
+    return gain * (energy.sum() / (energy * gain**2).sum().clamp(min=1e-30)).sqrt()
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,17 @@ class ItemPrediction:
         cls, fitted: SpectralFilter, features: sp.csr_matrix, learned: npt.NDArray[np.float32], s: FeatureSettings
     ) -> ItemPrediction:
         """Predict by the map that :func:`item_sums` lead to, ``[n_features, k + 2]``."""
-        wanted = np.diff(features.indptr) > 0
+        chosen = np.diff(features.indptr) > 0
         if not s.feature_weight:
-            wanted &= ~fitted.known().cpu().numpy()
-        items = np.flatnonzero(wanted)
-        found = torch.from_numpy(np.asarray(features[items] @ learned)).to(fitted.vectors.device)
-        counts = torch.zeros(2, features.shape[0], device=found.device)
-        counts[:, items] = found[:, -2:].T.clamp(max=MOST_LOG).expm1().clamp(min=0.0)
-        given = torch.zeros(features.shape[0], dtype=torch.bool, device=found.device)
+            chosen &= ~fitted.known().cpu().numpy()
+        items = np.flatnonzero(chosen)
+        predicted = torch.from_numpy(np.asarray(features[items] @ learned)).to(fitted.vectors.device)
+        counts = torch.zeros(2, features.shape[0], device=predicted.device)
+        counts[:, items] = predicted[:, -2:].T.clamp(max=MOST_LOG).expm1().clamp(min=0.0)
+        given = torch.zeros(features.shape[0], dtype=torch.bool, device=predicted.device)
         given[items] = True
         expected = ExpectedCounts(counts[0], counts[1], given, s.feature_weight, s.feature_popularity, s.feature_lift)
-        return cls(items, found[:, :-2] * gains(fitted, s.feature_gain), expected)
+        return cls(items, predicted[:, :-2] * gains(fitted, s.feature_gain), expected)
 
     def applied(self, fitted: SpectralFilter) -> SpectralFilter:
         """Return the filter with item factors and counters that follow the prediction."""

@@ -51,7 +51,7 @@ class Exposure:
     @classmethod
     def from_graph(cls, graph: SignedGraph, settings: FilterSettings) -> Exposure:
         """Count the edges of a graph, and normalise them."""
-        likes, dislikes = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
+        likes, dislikes = (np.bincount(side.indices, minlength=graph.n_items) for side in (graph.likes, graph.dislikes))
         counters = ItemCounters.from_counts(torch.from_numpy(likes).float(), torch.from_numpy(dislikes).float())
         users = UserEdges.from_graph(graph, settings.dislike_weight)
         active = users.degrees[users.degrees > 0]
@@ -64,7 +64,7 @@ class Exposure:
         if graph.user_keys is None or graph.item_keys is None:
             return leading_factors(self.matrix, k, degree=degree, start=start)
         users, items = graph.order
-        found = leading_factors(
+        factors = leading_factors(
             arranged(self.matrix, users, items),
             k,
             degree=degree,
@@ -72,15 +72,15 @@ class Exposure:
             start=None if start is None else start[torch.from_numpy(items)],
         )
         place = torch.from_numpy(np.argsort(items))
-        block = found.block[place]
-        return replace(found, vectors=block[:, : found.vectors.shape[1]].contiguous(), block=block)
+        block = factors.block[place]
+        return replace(factors, vectors=block[:, : factors.vectors.shape[1]].contiguous(), block=block)
 
-    def filter(self, found: RightFactors, settings: FilterSettings) -> SpectralFilter:
+    def filter(self, factors: RightFactors, settings: FilterSettings) -> SpectralFilter:
         """Return the filter of singular pairs of the matrix."""
-        found.vectors[self.counters.unknown] = 0.0  # rounding must not give a direction to items without edges
+        factors.vectors[self.counters.unknown] = 0.0  # rounding must not give a direction to items without edges
         return SpectralFilter(
-            vectors=found.vectors,
-            values=found.values,
+            vectors=factors.vectors,
+            values=factors.values,
             counters=self.counters,
             n_users=self.n_users,
             median_degree=self.median_degree,
@@ -120,8 +120,8 @@ class SpectralFilter:
             start: the block of a similar graph, after which half of them are enough.
         """
         exposure = Exposure.from_graph(graph, settings)
-        found = exposure.factors(settings.rank, iterations, start)
-        return exposure.filter(found, settings), found.block
+        factors = exposure.factors(settings.rank, iterations, start)
+        return exposure.filter(factors, settings), factors.block
 
     def changed(self, **settings: Any) -> SpectralFilter:
         """Return the filter with other settings; w, a and e are part of the fit and must stay."""
@@ -152,17 +152,17 @@ class SpectralFilter:
     def project(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return :math:`R_u V` of any users, ``[n_users, k]``, before the response, and what features add to it."""
         users = self.edges(users)
-        found = self._own_projection(users)
+        projection = self._own_projection(users)
         if users.prior is None:
-            return found
-        return users.prior.added(found, torch.from_numpy(users.degrees).float()).to(found)
+            return projection
+        return users.prior.added(projection, torch.from_numpy(users.degrees).float()).to(projection)
 
     def _own_projection(self, users: UserEdges) -> torch.Tensor:
         if 0 < users.n_users <= FEW_USERS and self.vectors.device.type == "cpu":  # without the cost of making a matrix
             entries, table = users.entries(self.counters, self.settings), self.vectors.numpy()
             rows = [slice(*users.indptr[user : user + 2].tolist()) for user in range(users.n_users)]
-            found = [entries[row] @ table[users.items[row]] for row in rows]
-            return torch.from_numpy(np.stack(found)[:, : self.k])
+            products = [entries[row] @ table[users.items[row]] for row in rows]
+            return torch.from_numpy(np.stack(products)[:, : self.k])
         return rows_product(self.rows(users), self.vectors)[:, : self.k]
 
     def fold_in(self, users: SignedGraph | UserEdges) -> torch.Tensor:
@@ -182,10 +182,10 @@ class SpectralFilter:
         # by logarithms, which neither overflow nor divide by 0
         gain, passes = self._band
         activity = (degrees.clamp(min=0.5) / self.median_degree).log_()[:, None]
-        found = torch.sigmoid(passes + self.settings.activity_exponent * activity).mul_(gain)
+        response = torch.sigmoid(passes + self.settings.activity_exponent * activity).mul_(gain)
         if one is not None and len(self._responses) < RESPONSES:
-            self._responses[one] = found
-        return found
+            self._responses[one] = response
+        return response
 
     @cached_property
     def _responses(self) -> dict[float | None, torch.Tensor]:
@@ -288,7 +288,7 @@ class SpectralFilter:
         every = slice(None) if items is None else items
         prior = self.prior_for(strangers, every)
         if isinstance(every, slice) or {"factor", "aversion"} <= vars(self).keys():
-            factor, aversion = (None if each is None else each[every] for each in (self.factor, self.aversion))
+            factor, aversion = (None if tensor is None else tensor[every] for tensor in (self.factor, self.aversion))
         else:  # not worked out for all items
             factor, aversion = self.counters.factor(self.settings, every), self.counters.aversion(self.settings, every)
         scores = torch.add(exposure, prior, out=out)
@@ -362,11 +362,11 @@ class SpectralFilter:
             start, end = np.searchsorted(item, (block.start, block.stop))
             scores[torch.from_numpy(row[start:end]), torch.from_numpy(item[start:end] - first)] = -torch.inf
             values, places = largest(scores, min(k, scores.shape[1]))
-            found = values.cpu(), places.cpu() + first
+            top = values.cpu(), places.cpu() + first
             if best is not None:
-                values, order = (joined := torch.cat((best[0], found[0]), dim=1)).topk(min(k, joined.shape[1]), dim=1)
-                found = values, torch.cat((best[1], found[1]), dim=1).gather(1, order)
-            best = found
+                values, order = (joined := torch.cat((best[0], top[0]), dim=1)).topk(min(k, joined.shape[1]), dim=1)
+                top = values, torch.cat((best[1], top[1]), dim=1).gather(1, order)
+            best = top
         assert best is not None
         return best
 
@@ -400,8 +400,8 @@ class SpectralFilter:
         sides = {1: user.likes, -1: user.dislikes}
         if user.neutrals is not None:
             sides[0] = user.neutrals
-        items = np.concatenate([each.indices.astype(np.int64) for each in sides.values()])
-        signs = np.repeat(np.array(list(sides), dtype=np.int8), [each.nnz for each in sides.values()])
+        items = np.concatenate([side.indices.astype(np.int64) for side in sides.values()])
+        signs = np.repeat(np.array(list(sides), dtype=np.int8), [side.nnz for side in sides.values()])
         weights = np.select([signs > 0, signs < 0], [1.0, self.settings.dislike_weight], user.neutral_weight)
         degrees = user_degrees(user, self.settings.dislike_weight)
         edges = UserEdges(np.array([0, len(items)]), items, weights, degrees)

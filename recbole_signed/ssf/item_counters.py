@@ -45,7 +45,7 @@ class ExpectedCounts:
     def grown(self, n_items: int) -> ExpectedCounts:
         """Return the same for more items, of which nothing is expected."""
         more = torch.zeros(n_items - len(self.likes))
-        likes, dislikes = (torch.cat([each, more]) for each in (self.likes, self.dislikes))
+        likes, dislikes = (torch.cat([counts, more]) for counts in (self.likes, self.dislikes))
         return replace(self, likes=likes, dislikes=dislikes, given=torch.cat([self.given, more.bool()]))
 
 
@@ -72,7 +72,7 @@ class ItemCounters:
         cls, likes: torch.Tensor, dislikes: torch.Tensor, expected: ExpectedCounts | None = None
     ) -> ItemCounters:
         """Derive the rest from the counts."""
-        n_likes, n_dislikes = (int(each.double().sum()) for each in (likes, dislikes))
+        n_likes, n_dislikes = (int(counts.double().sum()) for counts in (likes, dislikes))
         unknown = likes + dislikes == 0
         if expected is not None:
             unknown &= ~expected.given
@@ -96,7 +96,7 @@ class ItemCounters:
 
     def scale(self, s: FilterSettings, items: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the normalisation :math:`(d_i + a)^{-e}` of some items, with the degrees of P + |w|N."""
-        likes, dislikes = (each.cpu().numpy()[items].astype(np.float64) for each in (self.likes, self.dislikes))
+        likes, dislikes = (counts.cpu().numpy()[items].astype(np.float64) for counts in (self.likes, self.dislikes))
         return inverse_power(likes + abs(s.dislike_weight) * dislikes, s.degree_smoothing, s.degree_exponent)
 
     def verdict(self, s: FilterSettings) -> torch.Tensor:
@@ -131,8 +131,8 @@ class ItemCounters:
     def _degree_factor(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
         nothing = degrees == 0
-        found = degrees.div_(self.means(s)[1]).pow_(s.popularity_exponent).clamp_(max=LARGEST)
-        return found.masked_fill_(nothing, 0.0)  # as the power of the degree in R
+        factor = degrees.div_(self.means(s)[1]).pow_(s.popularity_exponent).clamp_(max=LARGEST)
+        return factor.masked_fill_(nothing, 0.0)  # as the power of the degree in R
 
     def prior(self, s: FilterSettings, typical: float) -> torch.Tensor:
         """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items."""
@@ -184,11 +184,11 @@ class ItemCounters:
         self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor, items: torch.Tensor | None
     ) -> torch.Tensor:
         rates, mean = self._rates(s, likes, dislikes), self.means(s)[0]
-        found = aversion_factors(rates, mean, s.dislike_aversion)
+        aversion = aversion_factors(rates, mean, s.dislike_aversion)
         if self.expected is None or s.dislike_aversion <= PREDICTED:
-            return found
+            return aversion
         share = self.share(items)
-        return found ** (1 - share) * aversion_factors(rates, mean, PREDICTED) ** share
+        return aversion ** (1 - share) * aversion_factors(rates, mean, PREDICTED) ** share
 
     def _rates(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         return like_rates(likes, dislikes, s.verdict_smoothing, self.means(s)[0])

@@ -101,8 +101,8 @@ class LearnedItems:
         sides = user.likes.indices, user.dislikes.indices
         own = self.factors[np.concatenate(sides)].double()
         weights, pulls = (
-            torch.from_numpy(np.repeat(each, [len(side) for side in sides])).to(own)
-            for each in (
+            torch.from_numpy(np.repeat(values, [len(side) for side in sides])).to(own)
+            for values in (
                 [self.problem.like_weight, self.problem.dislike_weight],
                 [self.problem.like_weight, self.problem.dislike_weight * self.problem.dislike_target],
             )
@@ -114,15 +114,17 @@ class LearnedItems:
         return (self.unit * pulls * (own @ solved).T).cpu().numpy()
 
     def explained(
-        self, told: Sequence[Explanation], user: SignedGraph, items: IntArray, share: float, scores: np.ndarray
+        self, explanations: Sequence[Explanation], user: SignedGraph, items: IntArray, share: float, scores: np.ndarray
     ) -> list[Explanation]:
-        """Return the explanations of ``scores``: of the filter's, which ``told`` explain, plus ``share`` of ours."""
-        found = []
-        for each, own, score in zip(told, share * self.contributions(user, items), scores.tolist(), strict=True):
-            contributions = each.contributions.copy()
+        """Return the explanations of ``scores``: of the filter's, with its ``explanations``, plus ``share`` of ours."""
+        extended = []
+        for explanation, own, score in zip(
+            explanations, share * self.contributions(user, items), scores.tolist(), strict=True
+        ):
+            contributions = explanation.contributions.copy()
             contributions[: len(own)] += own
-            found.append(replace(each, contributions=contributions, score=score))
-        return found
+            extended.append(replace(explanation, contributions=contributions, score=score))
+        return extended
 
 
 def start_of(fitted: SpectralFilter, rank: int) -> torch.Tensor:
@@ -156,7 +158,7 @@ class TunedLearned:
 def tune_learned(
     graph: SignedGraph,
     validation: Validation,
-    found: SearchResult,
+    tuned: SearchResult,
     start: LearnedSettings,
     iterations: int,
     fixed: Iterable[str] = (),
@@ -165,12 +167,13 @@ def tune_learned(
     fixed = frozenset(fixed)
     regularisations = (start.learned_regularisation,) if "learned_regularisation" in fixed else REGULARISATIONS
     shares = (start.learned_share,) if "learned_share" in fixed else (0.0, *SHARES)
-    fitted = found.fit(graph, iterations)
+    fitted = tuned.fit(graph, iterations)
     filtered = exposures(fitted, fitted.project(validation.users), validation)
     learned = {
-        each: LearnedItems.fit(graph, fitted, replace(start, learned_regularisation=each)) for each in regularisations
+        value: LearnedItems.fit(graph, fitted, replace(start, learned_regularisation=value))
+        for value in regularisations
     }
-    users = {each: items.fold_in(validation.users) for each, items in learned.items()}
+    users = {value: items.fold_in(validation.users) for value, items in learned.items()}
 
     def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
         def score(pieces: Pieces) -> torch.Tensor:
@@ -185,20 +188,20 @@ def tune_learned(
 
     tried = [replace(start, learned_share=0.0)] if 0.0 in shares else []
     tried += [replace(start, learned_regularisation=r, learned_share=s) for r in regularisations for s in shares if s]
-    standings = validation.contest([candidate(fitted, each) for each in tried])
-    settings, best = max(zip(tried, standings, strict=True), key=lambda each: _rank(each[1]))
+    standings = validation.contest([candidate(fitted, settings) for settings in tried])
+    settings, best = max(zip(tried, standings, strict=True), key=lambda pair: _rank(pair[1]))
     evaluations = len(tried)
     for name, values in factors(validation).items() if settings.learned_share else ():
         if name in fixed:
             continue
         filters = [fitted.changed(**{name: value}) for value in values if value != getattr(fitted.settings, name)]
-        standings = validation.contest([candidate(each, settings) for each in filters], best.per_user)
+        standings = validation.contest([candidate(filter_, settings) for filter_ in filters], best.per_user)
         evaluations += len(filters)
-        for each, standing in zip(filters, standings, strict=True):
+        for filter_, standing in zip(filters, standings, strict=True):
             if _rank(standing) > best.value:
-                fitted, best = each, standing
+                fitted, best = filter_, standing
     items = learned[settings.learned_regularisation]
-    return TunedLearned(settings, found.followed(fitted, best.value, evaluations), items)
+    return TunedLearned(settings, tuned.followed(fitted, best.value, evaluations), items)
 
 
 def _rank(standing: Standing) -> float:

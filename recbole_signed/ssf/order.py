@@ -80,12 +80,12 @@ PRESET = (
 def weights_of(given: Any) -> Weights:
     """Return weights that are given as a list, :data:`PRESET` for None; raise UsageError for a wrong list."""
     try:
-        found = with_sharp(np.asarray(PRESET if given is None else given, dtype=np.float64))
+        weights = with_sharp(np.asarray(PRESET if given is None else given, dtype=np.float64))
     except (TypeError, ValueError):
-        found = np.zeros(0)
-    if found.shape != (len(WEIGHTS),) or not np.isfinite(found).all():
+        weights = np.zeros(0)
+    if weights.shape != (len(WEIGHTS),) or not np.isfinite(weights).all():
         raise UsageError(f"order_weights is {given!r}; give {len(WEIGHTS)} numbers: {', '.join(WEIGHTS)}.")
-    return found
+    return weights
 
 
 def with_sharp(weights: Weights) -> Weights:
@@ -148,13 +148,13 @@ class OrderFilter:
         """Shares of items in the likes, with those that features let expect, and in the trends, smoothed."""
         counters = self.taste.counters
         likes = counters.believed_likes()
-        found = torch.cat([likes[None], self.order.recent.to(likes)])  # float32 `[1 + n_trends, n_items]`
+        shares = torch.cat([likes[None], self.order.recent.to(likes)])  # float32 `[1 + n_trends, n_items]`
         if counters.expected is not None:  # what is expected of an item has the trends of an average one
-            part = found[1:].sum(dim=1, keepdim=True) / max(counters.n_likes, 1)
-            found[1:] += part * (likes - counters.likes)
-        found[:1] += COUNT
-        found[1:] += PRESENT_COUNT
-        return found.div_(found.sum(dim=1, keepdim=True))
+            part = shares[1:].sum(dim=1, keepdim=True) / max(counters.n_likes, 1)
+            shares[1:] += part * (likes - counters.likes)
+        shares[:1] += COUNT
+        shares[1:] += PRESENT_COUNT
+        return shares.div_(shares.sum(dim=1, keepdim=True))
 
     @cached_property
     def _per_item(self) -> FloatArray:
@@ -182,18 +182,18 @@ class OrderFilter:
         if users.prior is not None:
             alone &= ~users.prior.given.to(alone.device)
         every = slice(None) if items is None else items
-        found = self.items[None] if items is None else self.items[items]
-        return torch.where(alone[:, None], self._items_alone[every], found) if alone.any() else found
+        scores = self.items[None] if items is None else self.items[items]
+        return torch.where(alone[:, None], self._items_alone[every], scores) if alone.any() else scores
 
     def _weighted(self, weights: Weights) -> torch.Tensor:
-        found = torch.from_numpy(weights).float().to(self.item_features.device) @ self.item_features
+        scores = torch.from_numpy(weights).float().to(self.item_features.device) @ self.item_features
         counters = self.taste.counters
         if self.taste.aversion is not None:
-            found = found + self.taste.aversion.clamp(min=1e-30).log()
+            scores = scores + self.taste.aversion.clamp(min=1e-30).log()
         if counters.expected is not None and counters.expected.lift != 1:
-            found = found + math.log(counters.expected.lift) * counters.share()
-        found[counters.unknown] = UNKNOWN
-        return found
+            scores = scores + math.log(counters.expected.lift) * counters.share()
+        scores[counters.unknown] = UNKNOWN
+        return scores
 
     def dense_scores(self, users: UserEdges, items: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return e and t over their root mean squares, of all items or of ``items [n_users, m]``; 0 without edges."""
@@ -214,7 +214,7 @@ class OrderFilter:
                 return taste, torch.zeros_like(taste)
             return taste, products_of(self.taste.vectors, moved, items)
         size = taste.norm(dim=1, keepdim=True) / n_items**0.5
-        taste, transition = (each if items is None else each.gather(1, items) for each in (taste, transition))
+        taste, transition = (scores if items is None else scores.gather(1, items) for scores in (taste, transition))
         return taste.div_(size.clamp_(min=1e-30)), transition
 
     @cached_property
@@ -227,10 +227,10 @@ class OrderFilter:
         """Return the factors of t over its root mean square, ``[n_users, k']``; None where there is no order."""
         if self.order.transition is None or users.sequences is None or not len(users.sequences.item):
             return None
-        found = self.order.transition.moved(users.sequences, self.taste.vectors)
+        factors = self.order.transition.moved(users.sequences, self.taste.vectors)
         # the vectors are orthonormal, so the mean square of the scores is that of the factors
-        scale = found.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
-        return found.div_(scale.clamp_(min=1e-30))
+        scale = factors.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
+        return factors.div_(scale.clamp_(min=1e-30))
 
     def paired(self, sequences: Sequences, items: IntArray | None = None) -> Iterator[tuple[str, FloatArray]]:
         """Give the features that are made of pairs, and their names, ``[n_users, n_items]`` each; others are 0."""
@@ -240,20 +240,20 @@ class OrderFilter:
         per_item = torch.from_numpy(self._per_item if items is None else self._per_item[items])
         sharp = []
         sums = self._sums(self._history(sequences, ages, *RECENT), long, items=items)
-        for name, each in zip(PAIRED, sums, strict=False):
-            scaled = torch.from_numpy(each).mul_(per_item)
+        for name, values in zip(PAIRED, sums, strict=False):
+            scaled = torch.from_numpy(values).mul_(per_item)
             if f"{name}_sharp" in SHARP:
                 sharp.append((f"{name}_sharp", (SHARPER * scaled).log1p_().numpy()))
             yield name, scaled.log1p_().numpy()  # at an eighth of the time of NumPy
         last = self._history(sequences, ages, *LAST)
         after, place = np.unique(last.indices, return_inverse=True)
         weights = sp.csr_matrix((last.data, place, last.indptr), shape=(sequences.n_users, len(after)))
-        found = np.zeros((sequences.n_users, self._n_items) if items is None else items.shape, dtype=np.float32)
+        table = np.zeros((sequences.n_users, self._n_items) if items is None else items.shape, dtype=np.float32)
         if items is None:
-            add_rows(found, weights, self._after(after))
+            add_rows(table, weights, self._after(after))
         else:
-            add_products(found, weights, self._after(after).T.tocsr(), items)
-        yield "last", found
+            add_products(table, weights, self._after(after).T.tocsr(), items)
+        yield "last", table
         yield from sharp
 
     @property
@@ -292,13 +292,13 @@ class OrderFilter:
     def own_features(self, users: UserEdges, items: IntArray) -> torch.Tensor:
         """Return the features after :data:`ITEM` of some users and items, float32 ``[n_users, n, len(items)]``."""
         assert users.sequences is not None
-        found = torch.zeros(users.n_users, len(FEATURES) - len(ITEM), len(items))
+        features = torch.zeros(users.n_users, len(FEATURES) - len(ITEM), len(items))
         taste, transition = self.dense_scores(users)
-        found[:, 0] = _log(taste[:, items], TASTE_SCALE)
-        found[:, 1] = _log(transition[:, items], TRANSITION_SCALE)
-        for name, each in self.paired(users.sequences):
-            found[:, FEATURES.index(name) - len(ITEM)] = torch.from_numpy(each[:, items])
-        return found
+        features[:, 0] = _log(taste[:, items], TASTE_SCALE)
+        features[:, 1] = _log(transition[:, items], TRANSITION_SCALE)
+        for name, values in self.paired(users.sequences):
+            features[:, FEATURES.index(name) - len(ITEM)] = torch.from_numpy(values[:, items])
+        return features
 
     # ---- scores ----
 
@@ -314,13 +314,13 @@ class OrderFilter:
     def of_users(self, users: UserEdges, items: torch.Tensor | None = None) -> torch.Tensor:
         """Return the part of the scores that depends on the users, of all items or of ``items [n_users, m]``."""
         taste, transition = self.dense_scores(users, items)
-        found = _log(taste, TASTE_SCALE).mul_(self.order.weight("taste"))
+        scores = _log(taste, TASTE_SCALE).mul_(self.order.weight("taste"))
         if users.sequences is not None:
-            found.add_(_log(transition, TRANSITION_SCALE), alpha=self.order.weight("transition"))
+            scores.add_(_log(transition, TRANSITION_SCALE), alpha=self.order.weight("transition"))
             some = None if items is None else items.cpu().numpy()
-            for name, each in self.paired(users.sequences, some):
-                found.add_(torch.from_numpy(each).to(found), alpha=self.order.weight(name))
-        return found
+            for name, values in self.paired(users.sequences, some):
+                scores.add_(torch.from_numpy(values).to(scores), alpha=self.order.weight(name))
+        return scores
 
     def pair_scores(self, users: SignedGraph | UserEdges, items: torch.Tensor) -> torch.Tensor:
         """Return the scores of some items for each user, ``[n_users, m]``."""
@@ -336,7 +336,7 @@ class OrderFilter:
         # a logarithm is divided among the edges by their parts of what it is taken of
         edges = self.edges(user) if edges is None else edges
         by_taste = self.taste.explain(user, items, edges)
-        exposed, moved = (each[0, items] for each in self.dense_scores(edges))
+        exposed, moved = (rows[0, items] for rows in self.dense_scores(edges))
         values = _log(exposed, TASTE_SCALE).double().cpu().numpy() * self.order.weight("taste")
         n_edges = len(by_taste[0].items) if by_taste else 0
         order = np.zeros((len(items), n_edges))
@@ -347,49 +347,49 @@ class OrderFilter:
             np.add.at(order.T, self._places(user, sequences), parts.T)
         scores, prior = self.scores(edges)[0, items].tolist(), self.items_for(edges)[0, items].tolist()
         trends = self._trends(items, self.order.weights[0 if n_edges else len(FEATURES) :]).tolist()
-        found = []
-        for place, told in enumerate(by_taste):
-            taste = _divided(told.contributions, told.contributions.sum() + told.from_features)
-            found.append(
+        explanations = []
+        for place, explanation in enumerate(by_taste):
+            taste = _divided(explanation.contributions, explanation.contributions.sum() + explanation.from_features)
+            explanations.append(
                 replace(
-                    told,
+                    explanation,
                     contributions=taste * values[place] + order[place],
                     recency=order[place],
-                    from_features=float(values[place] * (1.0 - taste.sum())) if told.from_features else 0.0,
+                    from_features=float(values[place] * (1.0 - taste.sum())) if explanation.from_features else 0.0,
                     prior=prior[place],
                     factor=1.0,
                     trend=trends[place],
                     score=scores[place],
                 )
             )
-        return found
+        return explanations
 
     def _trends(self, items: IntArray, weights: Weights) -> Weights:
         """Return what the shares of recent exposures, against that of likes, add to the scores of items."""
-        found = self.item_features[:, items].double().cpu().numpy()
-        return weights[1 : len(ITEM)] @ (found[1:] - found[0])
+        features = self.item_features[:, items].double().cpu().numpy()
+        return weights[1 : len(ITEM)] @ (features[1:] - features[0])
 
     def _places(self, user: SignedGraph, sequences: Sequences) -> npt.NDArray[np.int64]:
-        likes, dislikes = (np.searchsorted(each.indices, sequences.item) for each in (user.likes, user.dislikes))
+        likes, dislikes = (np.searchsorted(side.indices, sequences.item) for side in (user.likes, user.dislikes))
         return np.where(sequences.like, likes, user.likes.nnz + dislikes)
 
     def _order_parts(self, sequences: Sequences, items: IntArray, by_transition: Weights) -> Weights:
         """Return what each event of one user adds to the scores by way of the order, ``[n_items, n_events]``."""
         n_events, weight = len(sequences.item), self.order.weight
-        found = np.zeros((len(items), n_events))
+        contributions = np.zeros((len(items), n_events))
         if self.order.transition is not None:
             parts = self.order.transition.contributions(sequences, self.taste.vectors, items)
-            found += _divided(parts) * by_transition[:, None]
-        adds = {name: each[0, items].astype(np.float64) * weight(name) for name, each in self.paired(sequences)}
+            contributions += _divided(parts) * by_transition[:, None]
+        adds = {name: values[0, items].astype(np.float64) * weight(name) for name, values in self.paired(sequences)}
         bounds, ages, long, through = np.arange(n_events + 1), ages_of(sequences), None, None
         if self.order.goes_around:
             long = _rows(sequences.item, bounds, self._n_items, faded(ages, *LONG))
             through = _largest(self.order.pairs.around(self._history(sequences, ages, *LONG), SMOOTHING))[0]
         sums = self._sums(_rows(sequences.item, bounds, self._n_items, faded(ages, *RECENT)), long, through)
-        for name, each in zip(PAIRED, sums, strict=False):
-            found += _divided(each[:, items].T) * (adds[name] + adds.get(f"{name}_sharp", 0.0))[:, None]
+        for name, values in zip(PAIRED, sums, strict=False):
+            contributions += _divided(values[:, items].T) * (adds[name] + adds.get(f"{name}_sharp", 0.0))[:, None]
         alone = self._after(sequences.item)[:, items].toarray().T
-        return found + weight("last") * faded(ages, *LAST) * alone
+        return contributions + weight("last") * faded(ages, *LAST) * alone
 
 
 def ages_of(sequences: Sequences) -> IntArray:

@@ -76,7 +76,7 @@ class Likes:
         place = np.full(n_items, -1)
         place[items] = np.arange(len(items))
         offsets = offset.repeat(n_users, 1)
-        row, item = (each.numpy() for each in validation.hidden)
+        row, item = (tensor.numpy() for tensor in validation.hidden)
         hidden = (row < n_users) & (place[item] >= 0)
         offsets[row[hidden], place[item[hidden]]] = -torch.inf
         user, item = np.divmod(validation.like_keys, n_items)
@@ -130,8 +130,8 @@ class Likes:
         own = torch.cat([first.shared.T[best], first.own[row, :, best]], dim=2).transpose(1, 2)
         user, rows = self.user[there], torch.arange(len(self.rows))
         shared = self.shared[:0, : best.shape[1]]
-        found = Likes(shared, own, self.offset[row, best], user, place[there], self.alone, rows)
-        return found.only(torch.bincount(user, minlength=len(rows)) > 0)
+        likes = Likes(shared, own, self.offset[row, best], user, place[there], self.alone, rows)
+        return likes.only(torch.bincount(user, minlength=len(rows)) > 0)
 
 
 def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
@@ -178,21 +178,21 @@ def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0, 
     few = int(likes.alone.sum()) < ENOUGH and start.information is None
     alone = likes if few else likes.only(likes.alone)
     of_items = alone.first(len(ITEM))
-    spread, spread_alone = (spread_of(each) if len(each.rows) else None for each in (with_verdicts, of_items))
+    spread, spread_alone = (spread_of(part) if len(part.rows) else None for part in (with_verdicts, of_items))
     if among_best:
         with_verdicts, of_items = with_verdicts.best(first.weights), of_items.best(last.weights)
-    found, known, loss = _most_likely(with_verdicts, without_it, worth, AROUND, spread)
+    weights, known, loss = _most_likely(with_verdicts, without_it, worth, AROUND, spread)
     if first.weights[AROUND].any():
         *with_it, less = _most_likely(with_verdicts, first, worth, spread=spread)
-        found, known = with_it if less < loss - GAIN or not len(with_verdicts.alone) else (found, known)
+        weights, known = with_it if less < loss - GAIN or not len(with_verdicts.alone) else (weights, known)
     other, known_alone, _ = _most_likely(of_items, last, worth, spread=spread_alone)
-    return Fit(np.concatenate([found, other]), scipy.linalg.block_diag(known, known_alone))
+    return Fit(np.concatenate([weights, other]), scipy.linalg.block_diag(known, known_alone))
 
 
 def spread_of(likes: Likes) -> Weights:
     """Return the standard deviation of each feature, float64 ``[n_features]``."""
-    each = [torch.var_mean(features, dim=2, correction=0) for features, _ in likes.blocks()]
-    spread, mean_of = (torch.cat(part).double() for part in zip(*each, strict=True))
+    moments = [torch.var_mean(features, dim=2, correction=0) for features, _ in likes.blocks()]
+    spread, mean_of = (torch.cat(part).double() for part in zip(*moments, strict=True))
     return np.asarray((spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt())
 
 
@@ -231,13 +231,13 @@ def _most_likely(
     last: dict[bytes, tuple[float, Weights, npt.NDArray[np.float64]]] = {}
 
     def part(number: int) -> Callable[[Weights], Any]:
-        def found(weights: Weights) -> Any:
+        def part_at(weights: Weights) -> Any:
             if (key := weights.tobytes()) not in last:
                 last.clear()
                 last[key] = at(weights)
             return last[key][number]
 
-        return found
+        return part_at
 
     result = scipy.optimize.minimize(
         part(0), middle, jac=part(1), hess=part(2), method="trust-exact", options={"gtol": 1e-5, "maxiter": 50}
@@ -252,17 +252,17 @@ def _most_likely(
 def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
     """Return the weights that make likes most likely among the :data:`BEST` candidates of each user by ``weights``."""
     # and how many factors were tried; the trends of users without a verdict, who all get one list, are only multiplied
-    found, split, tried = weights.copy(), len(FEATURES), 0
+    sharp, split, tried = weights.copy(), len(FEATURES), 0
     own = likes.only(~likes.alone)
     best = own.best(weights[:split])
     if len(best.alone) >= ENOUGH:
         left_out = [] if weights[AROUND].any() else AROUND
         spread = spread_of(own)  # of the best some features hardly differ
-        found[:split], *_ = _most_likely(best, Fit(weights[:split]), 0.0, left_out, spread)
+        sharp[:split], *_ = _most_likely(best, Fit(weights[:split]), 0.0, left_out, spread)
     if int(likes.alone.sum()) >= ENOUGH:
         tried = len(FACTORS)
-        found[split + 1 :] *= _factor_of_trends(likes.only(likes.alone), weights[split:])
-    return found, tried
+        sharp[split + 1 :] *= _factor_of_trends(likes.only(likes.alone), weights[split:])
+    return sharp, tried
 
 
 def _factor_of_trends(likes: Likes, weights: Weights) -> float:

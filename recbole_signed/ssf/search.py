@@ -141,17 +141,17 @@ class _Search:
 
     def offer(self, fit: _Fit, changes: Iterable[dict[str, Any]] = ({},)) -> float:
         """Evaluate a decomposition with changes, but for what is fixed; keep the best, and return their best value."""
-        free = [{name: value for name, value in each.items() if name not in self.fixed} for each in changes]
-        changed = [fit.fitted.changed(**each) for each in free]
-        new = list({each.settings: each for each in changed if each.settings not in self.values}.values())
-        candidates = [candidate(each, fit.projected, self.validation, fit.short) for each in new]
+        free = [{name: value for name, value in change.items() if name not in self.fixed} for change in changes]
+        changed = [fit.fitted.changed(**change) for change in free]
+        new = list({fitted.settings: fitted for fitted in changed if fitted.settings not in self.values}.values())
+        candidates = [candidate(fitted, fit.projected, self.validation, fit.short) for fitted in new]
         standings = self.validation.contest(candidates, self.best.per_user if self.best else None)
-        for each, standing in zip(new, standings, strict=True):
-            self.values[each.settings] = standing.value
+        for fitted, standing in zip(new, standings, strict=True):
+            self.values[fitted.settings] = standing.value
             better = self.best is None or standing.value > self.best.value
             if better and standing.per_user is not None:
-                self.best = _Best(fit, each.settings, standing.value, standing.per_user)
-        return max(self.values[each.settings] for each in changed)
+                self.best = _Best(fit, fitted.settings, standing.value, standing.per_user)
+        return max(self.values[fitted.settings] for fitted in changed)
 
     def all_of(self, name: str, values: Iterable[float]) -> None:
         """Try all values of one setting at once, on the decomposition of the best."""
@@ -224,7 +224,7 @@ def tune(
     # and what multiplies the scores are tried, and both again; rank, degree exponent and verdict smoothing stay
     # a metric with a price of dislikes first chooses without it: else weight and response, not the aversion, would keep
     # dislikes away, at a higher cost of likes
-    wanted, rank = start.rank, _rank(start.rank, graph)
+    asked, rank = start.rank, _rank(start.rank, graph)
     if part is None or validation.gamma:
         search = _Search(graph, validation, iterations, max(1, iterations // 2))
         start = replace(start, rank=rank)
@@ -233,12 +233,12 @@ def tune(
         start = replace(start, rank=_rank(min(rank, PART_RANK), part))
     search.fixed = frozenset(fixed)
     if validation.gamma:
-        found = tune(graph, replace(validation, gamma=0.0), start, iterations, fixed, part, taste_alone=taste_alone)
-        search.offer(search.decompose(found.settings))
+        first = tune(graph, replace(validation, gamma=0.0), start, iterations, fixed, part, taste_alone=taste_alone)
+        search.offer(search.decompose(first.settings))
         search.all_of("dislike_aversion", SIGN_AWARE_AVERSIONS)
         _step_weight(search)
     else:
-        found = SearchResult(start, 0.0, 0, 0)
+        first = SearchResult(start, 0.0, 0, 0)
         if "dislike_aversion" not in search.fixed:
             start = replace(start, dislike_aversion=0.0)
         if "dislike_weight" not in search.fixed:
@@ -253,18 +253,18 @@ def tune(
         for name, values in () if taste_alone else factors(validation).items():
             search.all_of(name, values)
     n_fits, n_ranked = (
-        found.decompositions + search.decompositions,
-        found.evaluations + search.ranked_before + len(search.values),
+        first.decompositions + search.decompositions,
+        first.evaluations + search.ranked_before + len(search.values),
     )
     best = search.chosen
-    settings = replace(best.settings, rank=wanted)  # which a graph that grows has room for later
+    settings = replace(best.settings, rank=asked)  # which a graph that grows has room for later
     fitted = replace(best.fit.fitted, settings=settings)
     return SearchResult(settings, best.value, n_fits, n_ranked, fitted, best.fit.alone)
 
 
-def _rank(wanted: int, graph: SignedGraph) -> int:
-    """Return how many singular vectors a graph has, or as many of them as are wanted."""
-    return max(1, min(wanted, graph.n_users - 1, graph.n_items - 1))
+def _rank(asked: int, graph: SignedGraph) -> int:
+    """Return how many singular vectors a graph has, or as many of them as are asked for."""
+    return max(1, min(asked, graph.n_users - 1, graph.n_items - 1))
 
 
 def factors(validation: Validation) -> dict[str, tuple[float, ...]]:
@@ -363,14 +363,14 @@ def spend(
     best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
     least = best - price * abs(best)
     if timed and "dislike_strength" not in fixed:
-        values = validation.values([at(replace(start, dislike_strength=each)) for each in STRENGTHS]).mean(axis=1)
+        values = validation.values([at(replace(start, dislike_strength=tried)) for tried in STRENGTHS]).mean(axis=1)
         least = min(least, float(values[-1]) - 0.5 * price * abs(best)) if price else least
-        strength = next((each for each, found in zip(STRENGTHS, values, strict=True) if found >= least), 0.0)
+        strength = next((tried for tried, metric in zip(STRENGTHS, values, strict=True) if metric >= least), 0.0)
     if "dislike_aversion" not in fixed and not validation.gamma:
-        stronger = [each for each in AVERSIONS if each > start.dislike_aversion]
+        stronger = [tried for tried in AVERSIONS if tried > start.dislike_aversion]
 
-        def too_dear(each: float) -> bool:
-            return value(dislike_strength=strength, dislike_aversion=each) < least
+        def too_dear(tried: float) -> bool:
+            return value(dislike_strength=strength, dislike_aversion=tried) < least
 
         aversion = [aversion, *stronger][bisect_left(stronger, True, key=too_dear)]
     if not strength and "dislike_strength" not in fixed:

@@ -54,7 +54,7 @@ class NumberSettings:
 
     @classmethod
     def _kinds(cls) -> dict[str, Any]:
-        return {each.name: type(each.default) for each in fields(cls)}  # type: ignore[arg-type]
+        return {field.name: type(field.default) for field in fields(cls)}  # type: ignore[arg-type]
 
 
 def number_of(name: str, kind: Any, value: Any) -> Any:

@@ -55,10 +55,10 @@ class Pieces:
 
     def get(self, key: Hashable, make: Callable[[slice], Made], *, alone: bool = False) -> Made:
         """Return ``make(rows)``, made once for a key, not to be changed; ``alone``: nothing is kept beside it."""
-        found = self.made.pop(key, None)
+        kept = self.made.pop(key, None)
         for oldest in list(self.made)[: len(self.made) if alone else -1]:
             del self.made[oldest]
-        made: Made = make(self.rows) if found is None else found
+        made: Made = make(self.rows) if kept is None else kept
         self.made[key] = made
         return made
 
@@ -178,10 +178,10 @@ class FactorCandidate:
         exposure = pieces.get(("short", self.key), lambda _: short.exposure_of(factors, room), alone=True)
         scores = self._line.applied(exposure, pieces.room("short scores", n_items, torch.bfloat16))
         hide(scores)
-        found = Shortlist.from_scores(scores, k, lambda items: self.fitted.scores_of(factors, items))
-        values, places = found.scores.topk(k, dim=1)
-        items = found.items.gather(1, places)
-        if len(rows := found.doubtful):
+        shortlist = Shortlist.from_scores(scores, k, lambda items: self.fitted.scores_of(factors, items))
+        values, places = shortlist.scores.topk(k, dim=1)
+        items = shortlist.items.gather(1, places)
+        if len(rows := shortlist.doubtful):
             exact = self.fitted.finished(self.fitted.exposure_of(factors[rows]))
             values[rows], items[rows] = largest(exact.masked_fill_(torch.isneginf(scores[rows]), -torch.inf), k, LONG)
         return values, items

@@ -72,8 +72,8 @@ class SSF(TrainingFreeRecommender):
         self.valid_metric = str(config["valid_metric"])
         self.signed_gamma = config["signed_gamma"]
         self._filter = Derived()
-        self._found: SpectralFilter | None = None
-        counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
+        self._fitted: SpectralFilter | None = None
+        counts = [np.bincount(side.indices, minlength=self.n_items) for side in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("singular_values", torch.zeros(0))
         self.register_buffer("item_likes", torch.from_numpy(counts[0]).float())
@@ -94,8 +94,8 @@ class SSF(TrainingFreeRecommender):
     @property
     def features(self) -> FeatureMaps | None:
         """The features of items and users, and what is learned from them; None where none are asked for."""
-        found: Any = self._modules.get("feature_maps")
-        return found
+        maps: Any = self._modules.get("feature_maps")
+        return maps
 
     # ---- settings ----
 
@@ -149,23 +149,23 @@ class SSF(TrainingFreeRecommender):
         if validation is None:
             getLogger().warning(f"{name} has no user to choose its parameters on: the configured ones hold.")
             return
-        found = self._choose(validation, valid_data)
-        self._found = found.fitted if found.alone else None
+        tuned = self._choose(validation, valid_data)
+        self._fitted = tuned.fitted if tuned.alone else None
         if self.features is not None:
-            fitted = found.fitted
+            fitted = tuned.fitted
             # the lift is of the exposure score in the ranking of all items, where that is the score
             fixed = self.given | {"feature_lift"} if self.taste_alone else self.given
             said = self.features.tune(self.graph, validation, self.settings, self.iterations, fixed, fitted)
             getLogger().info(f"{name}: {said}")
-        self.settings_ranked = found.evaluations
+        self.settings_ranked = tuned.evaluations
         if self._personal is not None:
             most = max(LEAST_USERS, self.spending_cells // self.n_items)
             self._to_spend = Validation.from_loader(
                 valid_data, self.graph, self.valid_metric, most, signed_gamma=self.signed_gamma
             )
         getLogger().info(
-            f"{name} chose on validation ({validation.metric} {found.value:.4f} of {validation.n_users} users; "
-            f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}; "
+            f"{name} chose on validation ({validation.metric} {tuned.value:.4f} of {validation.n_users} users; "
+            f"{tuned.decompositions} decompositions, {tuned.evaluations} evaluations): {self.chosen}; "
             f"given, not chosen: {', '.join(sorted(self.given & self.chosen.keys())) or 'none'}"
         )
 
@@ -174,9 +174,9 @@ class SSF(TrainingFreeRecommender):
         users = part_of(self.graph, valid_data, SEARCH_EDGES)
         part = None if users is None else self.graph.rows(users)
         fixed, alone = self.given, self.taste_alone
-        found = tune(self.graph, validation, self.settings, self.iterations, fixed, part, taste_alone=alone)
-        self.chosen_settings = found.settings.to_tensor().to(self.device)
-        return found
+        tuned = tune(self.graph, validation, self.settings, self.iterations, fixed, part, taste_alone=alone)
+        self.chosen_settings = tuned.settings.to_tensor().to(self.device)
+        return tuned
 
     def fit(self) -> None:
         """Fit to the training graph with the parameters in force: the same in whatever order its rows and ids come."""
@@ -188,11 +188,11 @@ class SSF(TrainingFreeRecommender):
         if validation is not None and self._personal is not None:
             with self._personal.remembering():
                 fixed, timed = self.given, self._personal.timed
-                found = spend(self._at(validation), validation, self.settings, self.accuracy_price, timed, fixed)
-            self.chosen_settings = found.to_tensor().to(self.device)
+                settings = spend(self._at(validation), validation, self.settings, self.accuracy_price, timed, fixed)
+            self.chosen_settings = settings.to_tensor().to(self.device)
             getLogger().info(
                 f"{type(self).__name__} keeps disliked items out within accuracy_price {self.accuracy_price:g}: "
-                f"dislike_aversion {found.dislike_aversion:g}, dislike_strength {found.dislike_strength:g}"
+                f"dislike_aversion {settings.dislike_aversion:g}, dislike_strength {settings.dislike_strength:g}"
             )
 
     def _at(self, validation: Validation) -> Callable[[FilterSettings], Candidate]:
@@ -210,7 +210,7 @@ class SSF(TrainingFreeRecommender):
         return at
 
     def _fit_filter(self) -> SpectralFilter:
-        fitted, self._found = self._found, None  # what the choice of parameters left is the same
+        fitted, self._fitted = self._fitted, None  # what the choice of parameters left is the same
         if fitted is None or fitted.settings != self.settings:
             fitted, _ = SpectralFilter.fit(self.graph, self.settings, iterations=self.iterations)
         self.item_factors = fitted.vectors.to(self.device)
@@ -275,10 +275,10 @@ class SSF(TrainingFreeRecommender):
         parts = -(-len(numbers) // max(AT_A_TIME // self.n_items, FEW))
         if parts < 2:
             return self._judging.judged(numbers, self._scores, self._without_taste, self.dislike_strength)
-        found = torch.empty(len(numbers), self.n_items, device=self.device)
-        for rows, some in zip(found.tensor_split(parts), users.tensor_split(parts), strict=True):
+        scores = torch.empty(len(numbers), self.n_items, device=self.device)
+        for rows, some in zip(scores.tensor_split(parts), users.tensor_split(parts), strict=True):
             rows.copy_(self.judged(some))
-        return found
+        return scores
 
     @property
     def _without_taste(self) -> torch.Tensor:
@@ -361,18 +361,18 @@ class SSF(TrainingFreeRecommender):
         if self._judging is None:
             return self._explained(own, user, item)
         exposed, left_out = self._judging.exposing(own, user)
-        told = self._explained(exposed, user, item)
+        explanation = self._explained(exposed, user, item)
         _, fallen, heights = self._judging.falls(one, self._scores, self._without_taste)
-        fall = fallen.falls({item: told.score}, heights, self.dislike_strength, self._judging.likers).get(item)
-        return replace(told, fall=fall).beside(left_out)
+        fall = fallen.falls({item: explanation.score}, heights, self.dislike_strength, self._judging.likers).get(item)
+        return replace(explanation, fall=fall).beside(left_out)
 
     def _explained(self, own: SignedGraph, user: int, item: int) -> Explanation:
         """Return why one user, by its edges and its number, has the score of an item."""
         edges, items = self._edges(own, np.array([user])), np.array([item])
-        told = self._explain(edges, own, items)
+        explanations = self._explain(edges, own, items)
         if self.features is not None:
-            told = self.features.explained(told, self.taste, edges, user, items)
-        return told[0]
+            explanations = self.features.explained(explanations, self.taste, edges, user, items)
+        return explanations[0]
 
     def _explain(self, edges: UserEdges, user: SignedGraph, items: IntArray) -> list[Explanation]:
         return self.filter.explain(user, items, edges)
@@ -414,7 +414,7 @@ class Derived:
     def get(self, tensors: Sequence[torch.Tensor], make: Callable[[], Any]) -> Any:
         """Return ``make()``, made again where a tensor is another one than before, or holds other values."""
         # a fit or a move to another device makes a new tensor, a checkpoint may be read into the old one
-        versions = [each._version for each in tensors]
+        versions = [tensor._version for tensor in tensors]
         known = self._known
         if known is None or versions != known[1] or any(a is not b for a, b in zip(tensors, known[0], strict=True)):
             self._known = known = list(tensors), versions, make()

@@ -58,13 +58,13 @@ class SSFL(SSF):
         return super().chosen | asdict(self.learned_settings)
 
     def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
-        found = super()._choose(validation, valid_data)
+        tuned = super()._choose(validation, valid_data)
         # what is left to choose differs by little, and takes few evaluations: they can be of more users
         more = Validation.from_loader(
             valid_data, self.graph, self.valid_metric, MORE * self.tune_users, signed_gamma=self.signed_gamma
         )
         learned = tune_learned(
-            self.graph, more or validation, found, self.learned_settings, self.iterations, self.given
+            self.graph, more or validation, tuned, self.learned_settings, self.iterations, self.given
         )
         self.chosen_settings = learned.tuned.settings.to_tensor().to(self.device)
         self.chosen_learned = learned.settings.to_tensor().to(self.device)
@@ -114,11 +114,11 @@ class SSFL(SSF):
         return torch.cat([users, own], dim=1), torch.cat([items, self.learned.factors], dim=1)
 
     def _explain(self, edges: UserEdges, user: SignedGraph, items: IntArray) -> list[Explanation]:
-        told = super()._explain(edges, user, items)
+        explanations = super()._explain(edges, user, items)
         if not self.learned_factors.shape[1]:
-            return told
+            return explanations
         share = self.learned_settings.learned_share
         added = (share * self.learned.fold_in(user)) @ self.learned.factors.T
         return self.learned.explained(
-            told, user, items, share, self.filter.scores(edges, added)[0, items].cpu().numpy()
+            explanations, user, items, share, self.filter.scores(edges, added)[0, items].cpu().numpy()
         )

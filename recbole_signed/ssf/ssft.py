@@ -94,9 +94,9 @@ class SSFT(SSF):
         return {"choose_again": 0 if "order_weights" in self.given else self.choose_again}
 
     def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
-        found = super()._choose(validation, valid_data)
+        tuned = super()._choose(validation, valid_data)
         if self.sequences is None or "order_weights" in self.given:
-            return found
+            return tuned
         everyone = (
             Validation.from_loader(
                 valid_data, self.graph, self.valid_metric, self.tune_users, signed_gamma=self.signed_gamma, new=True
@@ -105,14 +105,14 @@ class SSFT(SSF):
         )
         numbers = everyone.numbers
         assert numbers is not None
-        fitted = self._found = found.fit(self.graph, self.iterations)
+        fitted = self._fitted = tuned.fit(self.graph, self.iterations)
         self.fit()
         ordered: Any = self.filter
         likes = Likes.from_validation(ordered, lambda rows: self._ranked_edges(numbers[rows]), everyone)
         weights, tried = sharpened(likes, fitted_weights(likes).weights)
         self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
-        return found.followed(fitted, found.value, tried)
+        return tuned.followed(fitted, tuned.value, tried)
 
     def _ranked_edges(self, numbers: IntArray) -> UserEdges:
         """Return the edges that users are ranked by: without the dislikes that are held back, where any are."""
@@ -211,5 +211,5 @@ def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     for field in (dataset.uid_field, dataset.iid_field):
         ids = [getattr(dataset, name)[field].numpy() for name, _ in tables]
         columns.append(np.concatenate(ids, dtype=np.int32, casting="same_kind"))  # half of int64
-    time = milliseconds(np.concatenate([each for _, each in tables]), f"the time of '{dataset.dataset_name}'")
+    time = milliseconds(np.concatenate([time for _, time in tables]), f"the time of '{dataset.dataset_name}'")
     return columns[0], columns[1], time.astype(np.float64), np.arange(len(time)) < len(dataset.inter_feat)

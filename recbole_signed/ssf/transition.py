@@ -64,14 +64,14 @@ def sources(
     places = slot[:, None] * len(scales) + np.arange(len(scales))
     items = np.repeat(sequences.item[own], len(scales))
     summed = sp.csr_matrix((weight.ravel(), (places.ravel(), items)), shape=(2 * len(scales) * n_rows, n_items))
-    found = (summed @ vectors).reshape(n_rows, 2, len(scales), k)
+    table = (summed @ vectors).reshape(n_rows, 2, len(scales), k)
     first = np.flatnonzero(begins(user))
     follows = np.arange(n_rows) - np.repeat(first, np.diff(np.append(first, n_rows)))  # which row of its user it is
     for number in range(1, int(follows.max()) + 1):
         rows = np.flatnonzero(follows == number)
         step = (end[rows] - end[rows - 1])[:, None] / np.asarray(scales)
-        found[rows] += np.exp(-step).astype(np.float32)[:, None, :, None] * found[rows - 1]
-    return found.reshape(n_rows, -1)
+        table[rows] += np.exp(-step).astype(np.float32)[:, None, :, None] * table[rows - 1]
+    return table.reshape(n_rows, -1)
 
 
 def sources_now(sequences: Sequences, vectors: FloatTable, scales: Sequence[float]) -> FloatTable:
@@ -85,9 +85,9 @@ def sources_moved(
     """Return users' sources times B, ``[n_users, k]``; 0 where a source is orthogonal to all that were learned from."""
     # of such a product rounding would be left, which the share would bring to the length of a taste
     source = torch.from_numpy(sources_now(sequences, vectors, scales)).to(operator.device)
-    found = source @ operator
+    moved = source @ operator
     size = source.norm(dim=1, keepdim=True) * operator.norm()
-    return found * (found.norm(dim=1, keepdim=True) > NOISE * size)
+    return moved * (moved.norm(dim=1, keepdim=True) > NOISE * size)
 
 
 def shares_now(sequences: Sequences, scales: Sequence[float]) -> Float64Table:
@@ -130,12 +130,12 @@ class TransitionSums:
         width = 2 * len(scales) * vectors.shape[1]
         n_users = int(all_reduced(torch.tensor(np.count_nonzero(np.diff(sequences.indptr)))))
         n_likes = likes_each(n_users, len(vectors))
-        found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), n_likes)
+        sums = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), n_likes)
         for users in sequences.pieces(EVENTS):
-            found.add(sequences.of_users(users), vectors, scales)
-        for each in (found.gram, found.cross):
-            all_reduced(torch.from_numpy(each))
-        return found
+            sums.add(sequences.of_users(users), vectors, scales)
+        for matrix in (sums.gram, sums.cross):
+            all_reduced(torch.from_numpy(matrix))
+        return sums
 
     def add(self, sequences: Sequences, vectors: FloatTable, scales: Sequence[float], times: float = 1.0) -> None:
         """Add the rows of users; ``times`` -1: take them away."""

@@ -82,15 +82,15 @@ class UserEdges:
         user_scale = inverse_power(self.degrees, s.degree_smoothing, s.degree_exponent)
         many = len(self.items) > counters.n_items  # a power costs more than a look-up
         scale = counters.scale(s, np.arange(counters.n_items) if many else self.items)
-        found = np.empty(len(self.items), dtype=np.float32)
+        entries = np.empty(len(self.items), dtype=np.float32)
         for first in range(0, self.n_users, ROWS):  # in pieces, for the memory: the product is float64
             bounds = self.indptr[first : first + ROWS + 1]
             edges = slice(int(bounds[0]), int(bounds[-1]))
             item_scale = scale[self.items[edges]] if many else scale[edges]
-            found[edges] = (
+            entries[edges] = (
                 self.weights[edges] * item_scale * np.repeat(user_scale[first : first + ROWS], np.diff(bounds))
             )
-        return found
+        return entries
 
     def matrix(self, counters: ItemCounters, s: FilterSettings) -> sp.csr_matrix:
         """Return the rows of R, the exposure matrix, float32 ``[n_users, n_items]``."""

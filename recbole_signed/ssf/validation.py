@@ -114,7 +114,7 @@ class Validation:
             self._rank(candidates, alive, seen, start, end)
             start = end
             leader = self._leader(seen, alive, champion, end)
-            alive = [each for each in alive if _may_lead(seen[each], leader)]
+            alive = [number for number in alive if _may_lead(seen[number], leader)]
         final = self._leader(seen, alive, champion, self.n_users)
         return [
             Standing(float(final.mean() + (own - final[: len(own)]).mean()), own if len(own) == self.n_users else None)
@@ -141,12 +141,12 @@ class Validation:
         size, rooms = users_at_a_time(self.users.n_items, CELLS), Rooms()
         for first in range(start, end, size):
             pieces = Pieces(slice(first, min(first + size, end)), rooms=rooms)
-            for each in alive:
-                seen[each] = np.append(seen[each], self._per_user(candidates[each], pieces))
+            for number in alive:
+                seen[number] = np.append(seen[number], self._per_user(candidates[number], pieces))
 
     def _leader(self, seen: list[np.ndarray], alive: list[int], champion: np.ndarray | None, end: int) -> np.ndarray:
         known = [] if champion is None else [champion[:end]]
-        return max([*known, *(seen[each] for each in alive)], key=np.sum)
+        return max([*known, *(seen[number] for number in alive)], key=np.sum)
 
     def _per_user(self, candidate: Candidate, pieces: Pieces) -> np.ndarray:
         n_items, rows = self.users.n_items, pieces.rows
@@ -159,18 +159,18 @@ class Validation:
         def hide(scores: torch.Tensor) -> None:
             scores[hidden] = -torch.inf
 
-        found = candidate.best(pieces, hide, k) if isinstance(candidate, FactorCandidate) else None
-        if found is None:
+        top = candidate.best(pieces, hide, k) if isinstance(candidate, FactorCandidate) else None
+        if top is None:
             scores = candidate(pieces)
             hide(scores)
-            found = largest(scores, k, LONG)
-        values, best = found
+            top = largest(scores, k, LONG)
+        values, best = top
         keys = best.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
         count, kind = self.like_count[rows], name.lower().removeprefix("signed")
 
         def value(shown: np.ndarray) -> np.ndarray:
-            found = hit_at(shown) if kind == "hit" else (recall_at if kind == "recall" else ndcg_at)(shown, count)
-            return found[:, -1]
+            metrics = hit_at(shown) if kind == "hit" else (recall_at if kind == "recall" else ndcg_at)(shown, count)
+            return metrics[:, -1]
 
         open_ = ~torch.isneginf(values).numpy()  # a list that is longer than what is open is filled with hidden items
         gain = value(contains(self.like_keys, keys) & open_)

@@ -90,7 +90,7 @@ def set_training_state(state: dict[str, Any], model: Any) -> None:
 
 def without_layers(other_parameter: dict[str, Any] | None) -> dict[str, Any]:
     """Return what a model names as ``other_parameter``, without layers: their parameters are in ``state_dict``."""
-    return {name: each for name, each in (other_parameter or {}).items() if not isinstance(each, torch.nn.Module)}
+    return {name: value for name, value in (other_parameter or {}).items() if not isinstance(value, torch.nn.Module)}
 
 
 # ---- RecBole's own trainer ----
@@ -151,9 +151,9 @@ def remember_vocabulary(dataset: Any) -> None:
 
 def check_vocabulary(saved: Mapping[str, Any], dataset: Any, path: Any) -> None:
     """Refuse a checkpoint whose ids are not the first ids of ``dataset``."""
-    for field, (n, wanted) in saved.items():
+    for field, (n, digest) in saved.items():
         tokens = dataset.field2id_token.get(field, ())
-        if len(tokens) < n or _hash(dataset, field, n) != wanted:
+        if len(tokens) < n or _hash(dataset, field, n) != digest:
             raise UsageError(
                 f"{path} was made with other ids of '{field}' than '{dataset.dataset_name}' has now, so embeddings "
                 "would be assigned to the wrong ones; keep the order of the rows, append new ones at the end, and "

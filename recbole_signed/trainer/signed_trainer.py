@@ -288,7 +288,7 @@ class SignedTrainer(Trainer):
         self.optimizer.load_state_dict(grown_optimizer(state["optimizer"], list(self.model.parameters())))
         self._resumed = state.get(VOCABULARY) or state["config"][VOCABULARY]  # older versions had it beside
         self.best_valid_result = state.get("best_valid_result")
-        self.curve = [list(each) for each in state.get("curve", [])]
+        self.curve = [list(point) for point in state.get("curve", [])]
         self._place = tuple(state.get("place", (self.start_epoch, 0)))
         self._pass_rng = state.get("pass_rng")
         self._states = states_in(state, resume_file)
@@ -322,7 +322,7 @@ class SSFTrainer(SignedTrainer):
 
 def learning_rate(config: Any, step: float) -> float:
     """Return the learning rate of a step: ``learning_rate`` times ``lr_gamma`` for each of ``lr_milestones`` before."""
-    passed = sum(step >= each for each in config["lr_milestones"] or ())
+    passed = sum(step >= milestone for milestone in config["lr_milestones"] or ())
     return float(config["learning_rate"]) * float(config["lr_gamma"] or 1.0) ** passed
 
 
