@@ -76,11 +76,11 @@ class RunSpec:
         return f"{self.label} on {self.section}, seed {self.seed}"
 
     def refuse_unknown_keys(self) -> None:
-        """Refuse keys that the run would refuse, without importing RecBole; a foreign model may have its own."""
+        """Refuse keys that the run would refuse, without importing RecBole."""
         folder = data_folder(self.dataset, self.settings.get("data_path"))
         files = default_settings(self.model, folder / f"{self.dataset}.yaml")
         defaults = {**files.get("model", {}), **files.get("dataset", {})}
-        if "code" in files or {**defaults, **self.settings}.get("allow_unknown_keys"):
+        if {**defaults, **self.settings}.get("allow_unknown_keys"):
             return
         plain, dotted = split_dotted(without_removed(dict(self.settings), self.model, defaults))
         try:
