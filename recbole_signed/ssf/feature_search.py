@@ -29,7 +29,7 @@ USERS = 1_000
 """Users that cold items are ranked for, and cold users, at most."""
 FEWEST = 20
 """Cold items, or users, that something can be chosen on."""
-TELLING = 0.02
+LEAST_EXPLAINED = 0.02
 """Part of the variance of held-out factors that features must explain to be used at all."""
 DEPTH = 20
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -110,7 +110,7 @@ class _FeatureSearch:
         trial = _ColdItems.without(self.graph, self.fitted, features, cold, self.iterations)
         if "predict_items" not in self.fixed:
             explained = self._explained(trial)
-            if explained < TELLING:
+            if explained < LEAST_EXPLAINED:
                 self.best = replace(self.best, predict_items=0)
                 self.said.append(f"features of items explain {explained:.1%} of the factors of other items: not used")
                 return
