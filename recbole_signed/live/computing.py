@@ -63,8 +63,8 @@ class ComputeBySize:
             process.join()
         if not done:
             raise result
-        found: tuple[Learner, Any] = result
-        return found
+        computed: tuple[Learner, Any] = result
+        return computed
 
     def end(self) -> None:
         """End the process that computes, if there is one; its caller gets a :class:`ComputingEndedError`."""
@@ -100,8 +100,8 @@ def _send(connection: Connection, content: object) -> None:
     _Pickler(pickled, protocol=5, buffer_callback=buffers.append).dump(content)
     connection.send(len(buffers))
     connection.send_bytes(pickled.getbuffer())
-    for each in buffers:
-        connection.send_bytes(each.raw())
+    for buffer in buffers:
+        connection.send_bytes(buffer.raw())
 
 
 def _receive(connection: Connection) -> Any:

@@ -42,33 +42,33 @@ def plain(value: Any) -> str:
 
 def pairs_of(features: Mapping[str, Any], of_words: Collection[str] = ()) -> set[tuple[str, str]]:
     """Return column and value of all features; in the columns ``of_words`` each word of a text is a value."""
-    found = set()
-    for name, told in features.items():
-        words = told.split() if isinstance(told, str) and name in of_words else [told]
-        for value in told if isinstance(told, (list, tuple)) else words:
+    pairs = set()
+    for name, given in features.items():
+        words = given.split() if isinstance(given, str) and name in of_words else [given]
+        for value in given if isinstance(given, (list, tuple)) else words:
             if value is not None and plain(value):
-                found.add((name, plain(value)))
-    return found
+                pairs.add((name, plain(value)))
+    return pairs
 
 
 def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]:
     """Return the type of a row, and as JSON what it asks for; InvalidRowError where that does not exist."""
     if kind != dislike and kind not in ASKING:
         return kind, ""
-    told: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     if kind == UNDO and not is_nothing(event := row.get("event")):
         if not is_nothing(row.get("features")):
             raise InvalidRowError("an undo names features or an event, not both")
-        told["event"] = id_in("event", event, expected="; expected the event_id of what is taken back")
+        asked["event"] = id_in("event", event, expected="; expected the event_id of what is taken back")
     elif kind in (LESS, MORE, UNDO):
-        told["features"] = _named(row.get("features"))
+        asked["features"] = _named(row.get("features"))
     elif kind == dislike and not is_nothing(about := row.get("about")) and about != "item":
-        told["about"] = id_in("about", about, expected="; expected 'item' or the name of a feature")
+        asked["about"] = id_in("about", about, expected="; expected 'item' or the name of a feature")
     if kind != UNDO and not is_nothing(row.get("duration")):
-        told["duration"] = _duration(row["duration"])
-    if kind == dislike and not told:
+        asked["duration"] = _duration(row["duration"])
+    if kind == dislike and not asked:
         return kind, ""
-    return (ASIDE if kind == dislike else kind), json.dumps(told, sort_keys=True)
+    return (ASIDE if kind == dislike else kind), json.dumps(asked, sort_keys=True)
 
 
 def refuse_of_others(row: Mapping[str, Any], kind: int) -> None:
@@ -96,18 +96,18 @@ def id_in(field: str, given: Any, longest: int = MAX_ID, expected: str = "") -> 
 
 def _duration(given: Any) -> float:
     try:
-        found = math.nan if isinstance(given, bool) else float(given)
+        seconds = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not 0 < found < 1e12:
+        seconds = math.nan
+    if not 0 < seconds < 1e12:
         raise InvalidRowError(f"duration is {quoted(given)}; expected a number of seconds above 0 and below 1e12")
-    return found
+    return seconds
 
 
 def _named(given: Any) -> dict[str, list[str]]:
     """Return the values by column that an event asks for less or more of."""
-    told = json.loads(features_text(given))
-    features = {name: value for name, value in told.items() if value is not None}  # of a table: not given
+    columns = json.loads(features_text(given))
+    features = {name: value for name, value in columns.items() if value is not None}  # of a table: not given
     named: dict[str, list[str]] = {name: [] for name in features}
     for name, value in sorted(pairs_of(features)):
         named[name].append(value)
@@ -131,7 +131,7 @@ def features_text(given: Any) -> str:
         raise InvalidRowError(f"features is {quoted(given)}; expected columns with their values")
     for name, value in given.items():
         several = value if isinstance(value, (list, tuple)) else [value]
-        if not all(each is None or isinstance(each, (str, int, float)) for each in several):
+        if not all(part is None or isinstance(part, (str, int, float)) for part in several):
             raise InvalidRowError(f"the feature {quoted(name)} is {quoted(value)}; expected text, numbers, or a list")
     try:
         text = json.dumps(given, allow_nan=False, sort_keys=True)

@@ -192,11 +192,11 @@ class EventBatch:
         return len(self.event_id)
 
     def __getitem__(self, rows: slice) -> EventBatch:
-        return EventBatch(*(each[rows] for each in vars(self).values()))
+        return EventBatch(*(column[rows] for column in vars(self).values()))
 
     def take(self, rows: np.ndarray) -> EventBatch:
         """Return some of the events."""
-        event, user, item = ([each[i] for i in rows.tolist()] for each in (self.event_id, self.user_id, self.item_id))
+        event, user, item = ([ids[i] for i in rows.tolist()] for ids in (self.event_id, self.user_id, self.item_id))
         features = [self.features[i] for i in rows.tolist()]
         return EventBatch(event, user, item, self.type[rows], self.timestamp[rows], self.value[rows], features)
 
@@ -207,14 +207,14 @@ class EventBatch:
 
     def announced(self) -> dict[str, dict[str, str]]:
         """Give the last features of each announced item and user, as JSON by side and id, if not forgotten later."""
-        found: dict[str, dict[str, str]] = {side: {} for side in ANNOUNCED.values()}
+        features: dict[str, dict[str, str]] = {side: {} for side in ANNOUNCED.values()}
         for i in np.flatnonzero(np.isin(self.type, [*ANNOUNCED, FORGET_USER])).tolist():
             kind = int(self.type[i])
             if kind == FORGET_USER:
-                found["user"].pop(self.user_id[i], None)
+                features["user"].pop(self.user_id[i], None)
             else:
-                found[ANNOUNCED[kind]][self.item_id[i] if kind == ITEM else self.user_id[i]] = self.features[i]
-        return found
+                features[ANNOUNCED[kind]][self.item_id[i] if kind == ITEM else self.user_id[i]] = self.features[i]
+        return features
 
     def events(self) -> Iterator[Event]:
         """Give the events one by one."""
@@ -222,8 +222,8 @@ class EventBatch:
         for event, user, item, kind, stamp, value, features in zip(
             self.event_id, self.user_id, self.item_id, *columns, strict=True
         ):
-            told = json.loads(features) if features else None
-            more = told if told is not None and kind in ASKING else {"features": told}
+            content = json.loads(features) if features else None
+            more = content if content is not None and kind in ASKING else {"features": content}
             yield Event(event, user, item, NAMES[kind], stamp, None if math.isnan(value) else value, **more)
 
 
@@ -249,10 +249,10 @@ def parse_rows(
             _refuse_fields(row, only_known=only_known)
             stamp = given.get(place)
             whole = {**more, **row} if more else row if stamp is None else {**row, "timestamp": stamp}
-            parsed, told = _parse(whole, latest if stamp is None else _LATEST, limits.max_id_length)
+            parsed, text = _parse(whole, latest if stamp is None else _LATEST, limits.max_id_length)
             if only_known and parsed[3] not in ANNOUNCED:
                 refuse_of_others(row, parsed[3])
-            features.append(told)
+            features.append(text)
             good.append(parsed)
         except InvalidRowError as error:
             dead.append(DeadLetter(str(error), position, row))
@@ -268,8 +268,8 @@ def _refuse_fields(row: Any, *, only_known: bool) -> None:
             continue
         meant = _field_meant(name) if isinstance(name, str) and len(name) <= _LONGEST_MISSPELT else None
         if only_known or (meant is not None and meant not in row):
-            told = f"; did you mean '{meant}'?" if meant else f"; the fields are {', '.join(_FIELDS)}"
-            raise InvalidRowError(f"there is no field {quoted(name)}{told}")
+            hint = f"; did you mean '{meant}'?" if meant else f"; the fields are {', '.join(_FIELDS)}"
+            raise InvalidRowError(f"there is no field {quoted(name)}{hint}")
 
 
 @lru_cache(4096)
@@ -284,9 +284,9 @@ def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[tuple[str
     name = row.get("type")
     kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
-        wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
+        expected = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
         got = "type is missing" if name is None else f"{quoted(name)} is not a type of event"
-        raise InvalidRowError(f"{got}{wanted}")
+        raise InvalidRowError(f"{got}{expected}")
     user = "" if kind == ITEM else id_in("user_id", row.get("user_id"), MAX_ID if kind == FORGET_USER else longest)
     item = "" if kind in NO_ITEM else id_in("item_id", row.get("item_id"), longest)
     if kind != FORGET_USER and (dots := _DOTS & {user, item}):
@@ -294,10 +294,10 @@ def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[tuple[str
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))
     event = row.get("event_id")
-    kind, told = (kind, features_text(row.get("features"))) if kind in ANNOUNCED else asked_in(row, kind, DISLIKE)
+    kind, text = (kind, features_text(row.get("features"))) if kind in ANNOUNCED else asked_in(row, kind, DISLIKE)
     if event is None or event == "":
-        event = content_id(user + told, item, kind, stamp, value)
-    return (id_in("event_id", event, longest), user, item, kind, stamp, value), told
+        event = content_id(user + text, item, kind, stamp, value)
+    return (id_in("event_id", event, longest), user, item, kind, stamp, value), text
 
 
 def content_id(user: str, item: str, kind: int, timestamp: int, value: float) -> str:
@@ -316,16 +316,16 @@ def id_of(value: Any, field: str = "user_id") -> str:
 
 def ids_of(given: Any, what: str) -> list[str]:
     """Return one id or several as events have them."""
-    return [id_of(each, f"{what}_id") for each in listed(given, what)]
+    return [id_of(value, f"{what}_id") for value in listed(given, what)]
 
 
 def refuse_other_units(times: np.ndarray) -> None:
     """Refuse times of edges ``[E]`` that are not milliseconds since 1970, by their size."""
     wrong = ~fits(times, "ms")
     if wrong.any():
-        found = int(times[wrong][0])
+        stamp = int(times[wrong][0])
         raise UsageError(
-            f"The time stamp {found} of an edge looks like {UNIT_NAMES[unit_of(found)]}; edges have milliseconds."
+            f"The time stamp {stamp} of an edge looks like {UNIT_NAMES[unit_of(stamp)]}; edges have milliseconds."
         )
 
 

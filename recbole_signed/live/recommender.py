@@ -210,20 +210,20 @@ class OnlineRecommender(RenewableModel):
 
     def _unfit(self, batch: EventBatch) -> dict[int, str]:
         """Return which announcements of a batch the model can't read, and which ask for what nobody knows, and why."""
-        found: dict[int, str] = {}
+        unfit: dict[int, str] = {}
         for kind, side in ANNOUNCED.items() if len(batch.announces) else ():
             rows = np.flatnonzero(batch.type == kind).tolist()
             with self.reading() as (_, learner):
                 reasons = learner.unfit(side, [json.loads(batch.features[row]) for row in rows])
-            found |= {rows[place]: reason for place, reason in reasons.items()}
+            unfit |= {rows[place]: reason for place, reason in reasons.items()}
         if (batch.type >= min(ASKING)).any():
             with self.reading() as (state, learner):
-                found |= unknown_values(ItemValues(state, learner), batch)
+                unfit |= unknown_values(ItemValues(state, learner), batch)
                 for row in np.flatnonzero(batch.type == UNDO).tolist():
                     event = json.loads(batch.features[row]).get("event")
                     if event is not None and (reason := _not_undone(state, batch, row, event)):
-                        found[row] = reason
-        return dict(sorted(found.items()))
+                        unfit[row] = reason
+        return dict(sorted(unfit.items()))
 
     # ---- what is shown
 
@@ -285,7 +285,7 @@ class OnlineRecommender(RenewableModel):
             graves = state.log.graves
             late = map(graves.time_of, users) if len(graves) else times
             asked = map(state.log.wishes.newest, state.users.ids(users).tolist())
-            return [max(each) + 1 for each in zip(times, late, asked, strict=True)]
+            return [max(stamps) + 1 for stamps in zip(times, late, asked, strict=True)]
 
     @property
     def pending_erasure(self) -> Pending:

@@ -130,10 +130,10 @@ class RenewableModel:
     def parameters(self) -> dict[str, Any]:
         """The parameters ``in_force``, and those ``at_next_refit`` where they differ, else None."""
         with self.reading() as (_, learner):
-            wanted = self.wanted
+            successor = self.wanted
             return {
                 "in_force": learner.parameters(),
-                "at_next_refit": wanted.parameters() if wanted is not None else None,
+                "at_next_refit": successor.parameters() if successor is not None else None,
             }
 
     # ---- renewing
@@ -161,9 +161,9 @@ class RenewableModel:
 
     def _refit(self) -> None:
         with self.reading() as (state, learner):
-            wanted, n_refreshes = self.wanted, self._n_refreshes
-            fresh = copy.deepcopy(wanted if wanted is not None else learner)
-            if wanted is not None:  # it has the features of its data set alone
+            successor, n_refreshes = self.wanted, self._n_refreshes
+            fresh = copy.deepcopy(successor if successor is not None else learner)
+            if successor is not None:  # it has the features of its data set alone
                 fresh.announce(state.announced())
             frozen, sizes, seq = _edges_now(state, times=fresh.needs_times)
             scratch = (seq, time.time())
@@ -178,7 +178,7 @@ class RenewableModel:
             self._n_fits += 1
             self.scratch_seq, self.scratch_time = scratch
             self._swap(state, learner, fresh, seq)
-            if self.wanted is wanted:
+            if self.wanted is successor:
                 self.wanted = None
         self._forgetting.after_refit(state)
 
@@ -201,7 +201,7 @@ class RenewableModel:
             # the state is busy while a batch goes to the disk: waiting for it with the model held would stop answers
             with self._updating, self.reading() as (_, learner):
                 tensors, meta = learner.state()
-                tensors = {name: np.array(each) for name, each in tensors.items()}
+                tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
                 about = {
                     "learner": described(learner),
                     "fitted_seq": self._fitted_seq,
@@ -357,9 +357,9 @@ class Forgetting:
                 erasure, scratch_seq = self._of(state), self._model.scratch_seq
             if erasure.needs_version(scratch_seq):
                 self._model.snapshot()
-            found = erasure.finish(refit_version, self._forget_in_backup)
-            self._attempted(again=bool(found.rows))
-            return found
+            pending = erasure.finish(refit_version, self._forget_in_backup)
+            self._attempted(again=bool(pending.rows))
+            return pending
 
     def _attempted(self, *, again: bool) -> None:
         self._again, self._erased = again, time.monotonic()

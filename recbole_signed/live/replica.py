@@ -92,7 +92,7 @@ class OnlineReplica(StateView):
                 changes = self.edges.apply(logged)
                 self._newcomers.update(self.edges, logged, changes)
                 self.log.wishes.follow(logged, changes.forgotten)
-                self.announcements.follow({}, [each or "" for each in self.users.tokens(changes.forgotten.tolist())])
+                self.announcements.follow({}, [token or "" for token in self.users.tokens(changes.forgotten.tolist())])
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)
@@ -105,12 +105,12 @@ class OnlineReplica(StateView):
     def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:
         """Let a learner take the features of users and items, by their numbers."""
         if len(users) or len(items):
-            wanted = {
+            tokens = {
                 side: [token for token in vocabulary.tokens(np.unique(numbers).tolist()) if token is not None]
                 for side, vocabulary, numbers in (("user", self.users, users), ("item", self.items, items))
             }
-            self.announcements.read(wanted)
-            learner.announce(self.announcements.by_id(self.users, self.items, wanted))
+            self.announcements.read(tokens)
+            learner.announce(self.announcements.by_id(self.users, self.items, tokens))
 
     def _recover(self) -> None:
         """Start again from the newest version that is whole."""
@@ -141,7 +141,7 @@ class OnlineReplica(StateView):
         known = self.announcements.by_id(self.users, self.items)
         sizes = {"item": self.edges.n_items, "user": self.edges.n_users}
         learner.announce(
-            {side: {n: told for n, told in each.items() if n < sizes[side]} for side, each in known.items()}
+            {side: {n: features for n, features in table.items() if n < sizes[side]} for side, table in known.items()}
         )
         self._learner, self.model_name = learner, snapshot.model
         self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name

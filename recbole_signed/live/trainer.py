@@ -94,8 +94,8 @@ class OnlineTrainer(OnlineRecommender, Trainer):
     def _resume(self, state: OnlineState, learner: Learner, dataset: Any) -> None:
         grown = _has_grown(state, dataset)
         assert self._configured is not None
-        for each in (learner, self._configured):
-            self._take_features(each, state, dataset)
+        for target in (learner, self._configured):
+            self._take_features(target, state, dataset)
         if grown:
             learner.from_scratch()  # what was trained has rows that the state does not know
         snapshot = state.recover(model=self.model_name)
@@ -168,10 +168,10 @@ class LiveModel:
     def _scores(self, users: torch.Tensor) -> torch.Tensor:
         state, learner = self.live._ready()
         keys = state.users.keys, state.items.keys
-        found = ranked_scores(learner, state.edges, self.users[users.cpu().numpy()], keys)
+        scores = ranked_scores(learner, state.edges, self.users[users.cpu().numpy()], keys)
         items = torch.from_numpy(self.items)
-        chosen = found[:, items]
-        chosen[:, items == 0] = found.amin(dim=1, keepdim=True) - 1.0  # not known to the state
+        chosen = scores[:, items]
+        chosen[:, items == 0] = scores.amin(dim=1, keepdim=True) - 1.0  # not known to the state
         return chosen.to(self.device)
 
 
@@ -186,7 +186,7 @@ def base_of(dataset: Any) -> tuple[list[str], list[str], EdgeColumns]:
         columns["item"].append(table[dataset.iid_field].numpy())
         columns["kind"].append(np.full(len(table), kind, dtype=np.int8))
         columns["time"].append(_milliseconds(dataset, name, len(table)))
-    user, item, kinds, times = [np.concatenate(each) for each in columns.values()]
+    user, item, kinds, times = [np.concatenate(parts) for parts in columns.values()]
     order = np.argsort(times, kind="stable")
     tokens = [tokens_of(dataset, field) for field in (dataset.uid_field, dataset.iid_field)]
     return tokens[0], tokens[1], (user[order], item[order], kinds[order], times[order])

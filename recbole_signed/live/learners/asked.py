@@ -68,7 +68,7 @@ class OwnEdges:
                     raise ValueError("of users with edges of their own all must be asked for, in their order.")
                 return self._edges.of_users(users, times=times)  # such as those whose likes tell what is near an item
             assert rows.timestamp is not None
-            ids, kinds, stamps = (np.tile(each, len(users)) for each in (rows.ids, rows.kind, rows.timestamp))
+            ids, kinds, stamps = (np.tile(column, len(users)) for column in (rows.ids, rows.kind, rows.timestamp))
             rows = Rows(np.arange(len(users) + 1) * len(self._rows.ids), ids, kinds, stamps)
         return rows if times else Rows(rows.indptr, rows.ids, rows.kind)
 
@@ -77,8 +77,8 @@ class ItemValues:
     """Which items have which values of features of tokens: what was announced, and what a learner knows beside it."""
 
     def __init__(self, state: Any, learner: Any) -> None:
-        told = getattr(learner, "features", None)
-        self._learned: LiveFeatures | None = told if isinstance(told, LiveFeatures) else None
+        features = getattr(learner, "features", None)
+        self._learned: LiveFeatures | None = features if isinstance(features, LiveFeatures) else None
         self._vocabulary, self._n_items = state.items, state.edges.n_items
         kinds = {} if self._learned is None else self._learned.columns.get("item", {})
         self._announced: AnnouncedValues = state.announced_values.following(
@@ -93,16 +93,16 @@ class ItemValues:
         """Return the items with a value, int64, rising."""
         announced = self._announced.numbers(pair, self._vocabulary)
         learned = np.zeros(0, dtype=np.int64) if self._learned is None else self._learned.items_with(*pair)
-        found = distinct(np.concatenate([announced, learned]))
-        return found[(found > 0) & (found < self._n_items)]
+        items = distinct(np.concatenate([announced, learned]))
+        return items[(items > 0) & (items < self._n_items)]
 
     def values_of(self, item: int, column: str | None = None) -> list[Pair]:
         """Return the values that an item has, in one column or in all."""
         (token,) = self._vocabulary.tokens([item])
-        found = self._announced.values_of(token or "") | (
+        pairs = self._announced.values_of(token or "") | (
             set() if self._learned is None else self._learned.values_of(item)
         )
-        return sorted(pair for pair in found if column in (None, pair[0]))
+        return sorted(pair for pair in pairs if column in (None, pair[0]))
 
 
 _NONE_YET = (
@@ -118,17 +118,17 @@ def unknown_values(values: ItemValues, batch: EventBatch) -> dict[int, str]:
     of_column: dict[str, list[str]] = {}
     for name, value in known:
         of_column.setdefault(name, []).append(value)
-    found = {}
+    why = {}
     for row in np.flatnonzero(np.isin(batch.type, (LESS, MORE, ASIDE))).tolist():
-        told = json.loads(batch.features[row])
-        asked = {told["about"]: []} if "about" in told else told.get("features", {})
+        content = json.loads(batch.features[row])
+        asked = {content["about"]: []} if "about" in content else content.get("features", {})
         for name, named in asked.items():
             if name not in of_column:
                 known_here = f"; the features are {', '.join(sorted(of_column))}" if of_column else _NONE_YET
-                found[row] = f"no item has a feature {quoted(name)}{nearest(name, of_column) or known_here}".rstrip(".")
+                why[row] = f"no item has a feature {quoted(name)}{nearest(name, of_column) or known_here}".rstrip(".")
             elif wrong := next((value for value in named if (name, value) not in known), None):
-                found[row] = f"no item has the {name} {quoted(wrong)}{nearest(wrong, of_column[name])}".rstrip(".")
-    return found
+                why[row] = f"no item has the {name} {quoted(wrong)}{nearest(wrong, of_column[name])}".rstrip(".")
+    return why
 
 
 def under(asked: Asked | None, edges: EdgeState) -> EdgeState:
@@ -149,42 +149,42 @@ class Asked:
         """Return it as it is now; None for nothing."""
         wishes = state.log.wishes.in_force(user, state.log.settings.now())
         edges = state.edges
-        wishes = [each for each in wishes if each.item < edges.n_items] if 0 < user < edges.n_users else []
+        wishes = [wish for wish in wishes if wish.item < edges.n_items] if 0 < user < edges.n_users else []
         if not wishes:  # those of a replica may be newer than its edges
             return None
-        about = np.array([each.item for each in wishes], dtype=np.int64)
+        about = np.array([wish.item for wish in wishes], dtype=np.int64)
         ended = edges.times(np.full(len(about), user), about, verdicts=True)
         ends = zip(wishes, ended.tolist(), strict=True)
-        wishes = [each for each, end in ends if not each.item or each.timestamp > end]
+        wishes = [wish for wish, end in ends if not wish.item or wish.timestamp > end]
         values = ItemValues(state, learner)
         moves = [
-            (each, pair[1], values.items(pair))
-            for each in wishes
-            if each.feature
-            for pair in (values.values_of(each.item, each.feature) if each.item else [(each.feature, each.value)])
+            (wish, pair[1], values.items(pair))
+            for wish in wishes
+            if wish.feature
+            for pair in (values.values_of(wish.item, wish.feature) if wish.item else [(wish.feature, wish.value)])
         ]
         return cls(user, wishes, moves)
 
     @property
     def hidden(self) -> IntArray:
         """Items that were disliked or hidden, int64."""
-        return np.array([each.item for each in self.wishes if each.item], dtype=np.int64)
+        return np.array([wish.item for wish in self.wishes if wish.item], dtype=np.int64)
 
     def over(self, edges: EdgeState) -> EdgeState:
         """Return edges in which the user dislikes what it dislikes for a time, and has met what it hides."""
-        added = [each for each in self.wishes if each.item and not each.feature]
+        added = [wish for wish in self.wishes if wish.item and not wish.feature]
         if not added:
             return edges
         row = edges.of_user(self.user)
         assert row.timestamp is not None
-        met = {*row.ids.tolist(), *(each.item for each in added if each.dislikes)}
-        added = [each for each in added if each.dislikes or each.item not in met]
-        own = np.array([each.item for each in added], dtype=np.int32)
+        met = {*row.ids.tolist(), *(wish.item for wish in added if wish.dislikes)}
+        added = [wish for wish in added if wish.dislikes or wish.item not in met]
+        own = np.array([wish.item for wish in added], dtype=np.int32)
         stays = ~np.isin(row.ids, own)
         ids = np.concatenate([row.ids[stays], own])
-        new = np.array([DISLIKE if each.dislikes else VIEW for each in added], dtype=row.kind.dtype)
+        new = np.array([DISLIKE if wish.dislikes else VIEW for wish in added], dtype=row.kind.dtype)
         kinds = np.concatenate([row.kind[stays], new])
-        times = np.concatenate([row.timestamp[stays], [each.timestamp for each in added]])
+        times = np.concatenate([row.timestamp[stays], [wish.timestamp for wish in added]])
         order = np.argsort(ids)
         return OwnEdges.with_row(edges, self.user, Rows.one(ids[order], kinds[order], times[order].astype(np.int64)))
 
@@ -193,7 +193,7 @@ class Asked:
         factor = np.ones(len(scores))
         above, known = scores > middle, scores > UNKNOWN
         for sign, factors in ((-1, (1 - strength, 1.0)), (1, (1 + strength, 1 - strength))):
-            named = [each for wish, _, each in self.moves if wish.sign == sign]
+            named = [moved for wish, _, moved in self.moves if wish.sign == sign]
             if named:
                 of = np.concatenate(named)
                 has = np.isin(items, of) if items is not None else np.bincount(of, minlength=len(scores)) > 0

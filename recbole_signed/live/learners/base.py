@@ -146,8 +146,8 @@ class Learner:
 
     def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
         """Return the ``k`` nearest items of one and their cosines, best first; equal ones in the order of ``keys``."""
-        found: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
-        return found
+        near: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
+        return near
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same learner of one of the same parameters."""
@@ -207,8 +207,8 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
     except UsageError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        told = ", ".join(f"{key}={value!r}" for key, value in given.items())
-        raise UsageError(f"{model} can't follow a stream with {told} ({type(error).__name__}: {error}).") from error
+        listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise UsageError(f"{model} can't follow a stream with {listed} ({type(error).__name__}: {error}).") from error
     learner.dislike_strength = strength
     return learner
 
@@ -325,8 +325,8 @@ class Neighbours:
         return self
 
     def _directions(self, items: IntArray) -> np.ndarray:
-        found: np.ndarray = self._vectors[items] * self._scale
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
+        directions: np.ndarray = self._vectors[items] * self._scale
+        return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)
 
     def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
         """Return the ``k`` nearest items of one and their cosines, as :func:`nearest`; none of a younger item."""

@@ -96,7 +96,7 @@ class EaseLearner(Learner):
         """Return X, the rows that the inverse is made of."""
         users = sorted(self._changed)
         n_users = max([self._matrix.shape[0], *(user + 1 for user in users[-1:])])
-        rows = [_resized(each, (each.shape[0], self.n_items)) for each in (self._changed[user] for user in users)]
+        rows = [_resized(row, (row.shape[0], self.n_items)) for row in (self._changed[user] for user in users)]
         order = np.arange(n_users)
         order[users] = n_users + np.arange(len(users))
         return sp.vstack([_resized(self._matrix, (n_users, self.n_items)), *rows]).tocsr()[order]
@@ -125,8 +125,8 @@ class EaseLearner(Learner):
         rows = rows_of(edges, users, self.n_items).weighted(self.dislike_weight)
         owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
         inverse = self.inverse.numpy()
-        each = inverse[rows.indices[:, None], items[owner]] * rows.data[:, None]
-        image = csr(np.ones(len(owner), np.float32), np.arange(len(owner)), rows.indptr, len(owner)) @ each
+        terms = inverse[rows.indices[:, None], items[owner]] * rows.data[:, None]
+        image = csr(np.ones(len(owner), np.float32), np.arange(len(owner)), rows.indptr, len(owner)) @ terms
         own = np.asarray(rows[np.arange(len(users))[:, None], items].todense())
         return np.asarray(own - image / inverse.diagonal()[items])
 

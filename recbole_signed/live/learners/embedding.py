@@ -49,16 +49,16 @@ class OnlineSettings:
     valid_share: float = 0.0  # of the edges, the last, on which a fit finds its epochs; 0: it has `epochs`
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if not 0 <= getattr(self, each.name) < np.inf:
-                raise UsageError(f"'{each.name}' must be 0 or more, and finite, but is {getattr(self, each.name)}.")
+        for field in fields(self):
+            if not 0 <= getattr(self, field.name) < np.inf:
+                raise UsageError(f"'{field.name}' must be 0 or more, and finite, but is {getattr(self, field.name)}.")
         if self.valid_share >= 1:
             raise UsageError(f"'valid_share' must be below 1, but is {self.valid_share}.")
 
     @classmethod
     def split(cls, given: Mapping[str, Any]) -> tuple[OnlineSettings, dict[str, Any]]:
         """Return these settings, and what is left of ``given``."""
-        types: dict[str, Any] = {each.name: type(each.default) for each in fields(cls)}
+        types: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
         own = {key: types[key](value) for key, value in given.items() if key in types}
         return cls(**own), {key: value for key, value in given.items() if key not in types}
 
@@ -145,13 +145,13 @@ class EmbeddingLearner(Learner):
         size = float(np.linalg.norm(after))
         return Refreshed(float(np.linalg.norm(after - before)) / size if size else 0.0, steps)
 
-    def _starts(self, found: Any) -> dict[str, tuple[IntArray, np.ndarray]]:
+    def _starts(self, fold_ins: Any) -> dict[str, tuple[IntArray, np.ndarray]]:
         """Cut the fold-ins of new nodes into the rows of the model's tables; none where no node was learned from."""
         if not self.live.users.degree.any():
             return {}
         starts, first = {}, dict.fromkeys((USER, ITEM), self.live.vectors.shape[1])
         for name, side in self.weights.tables.items():
-            ids, values = found[side == ITEM]
+            ids, values = fold_ins[side == ITEM]
             width = self.weights.values[name].shape[1]
             starts[name] = ids, values[:, first[side] : first[side] + width]
             first[side] += width
@@ -162,7 +162,7 @@ class EmbeddingLearner(Learner):
         self.weights = Weights.from_model(model, optimizer)
         self.n_users = model.n_users
         graph = graph_of(edges, model.n_users, model.n_items)
-        users, items = (each.numpy().astype(np.float32) for each in embeddings_of(model))
+        users, items = (table.numpy().astype(np.float32) for table in embeddings_of(model))
         tables: dict[str, list[np.ndarray]] = {USER: [], ITEM: []}
         for name, side in self.weights.tables.items():
             tables[side].append(self.weights.values[name])
@@ -209,7 +209,7 @@ class EmbeddingLearner(Learner):
             self.weights.forget(users)
             bounds = np.searchsorted(self.known, np.stack([users, users + 1], axis=1) << 32)
             bounds = bounds[bounds[:, 0] < bounds[:, 1]]
-            self.known = np.delete(self.known, np.concatenate([np.arange(0), *(np.arange(*each) for each in bounds)]))
+            self.known = np.delete(self.known, np.concatenate([np.arange(0), *(np.arange(*span) for span in bounds)]))
 
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""

@@ -101,7 +101,7 @@ class Batches:
         if self.n_negatives and self.unseen is not None:
             drawn = self.unseen.draw(rows.user, self.n_negatives, rng)
             columns[self.fields[2]] = drawn[:, 0] if self.stock else drawn
-        return Interaction({name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in columns.items()})
+        return Interaction({name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()})
 
 
 def adam(recipe: TrainingRecipe, model: Any, rate: float | None = None) -> torch.optim.Adam:
@@ -133,7 +133,7 @@ def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, 
     """Train for some steps, each with a decoupled pull by ``anchor`` to the start; return the number of steps taken."""
     model.train()
     parameters = list(model.parameters())
-    start = [each.detach().clone() for each in parameters]
+    start = [parameter.detach().clone() for parameter in parameters]
     numbers = itertools.count() if len(batches) else ()
     all_passes = itertools.chain.from_iterable(_pass(model, batches, number) for number in numbers)
     taken = 0
@@ -177,17 +177,17 @@ def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items:
     model = recipe.build(train, n_users, n_items)
     known = Verdicts.from_edges(train, recipe)
     batches, optimizer = Batches(recipe, known, known, n_items, seed), adam(recipe, model)
-    best, found = -1.0, epochs
+    best, chosen = -1.0, epochs
     for epoch in range(epochs):
         train_epoch(recipe, model, optimizer, batches, epoch)
         if (epoch + 1) % every:
             continue
         value = _ndcg(model, validation)
         if value > best:
-            best, found = value, epoch + 1
-        elif epoch + 1 - found > patience * every:
+            best, chosen = value, epoch + 1
+        elif epoch + 1 - chosen > patience * every:
             break
-    return found
+    return chosen
 
 
 def _ndcg(model: Any, validation: Validation) -> float:
@@ -195,9 +195,9 @@ def _ndcg(model: Any, validation: Validation) -> float:
     users = torch.from_numpy(validation.numbers)
 
     def scores(pieces: Pieces) -> torch.Tensor:
-        found = scores_of(model, users[pieces.rows])
-        found[:, 0] = -torch.inf  # padding
-        return found
+        values = scores_of(model, users[pieces.rows])
+        values[:, 0] = -torch.inf  # padding
+        return values
 
     return float(validation.values([scores]).mean())
 
@@ -208,8 +208,8 @@ MOMENTS = "exp_avg", "exp_avg_sq"  # names of Adam's moments in its state
 
 def tables_of(model: Any) -> dict[str, str]:
     """Return the parameters with a row for each user or each item: name -> which of the two."""
-    tables = {name: each for name, each in model.named_modules() if isinstance(each, nn.Embedding)}
-    sides = {f"{name}.weight": _side(name, each.num_embeddings, model) for name, each in tables.items()}
+    tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    sides = {f"{name}.weight": _side(name, table.num_embeddings, model) for name, table in tables.items()}
     return {name: side for name, side in sides.items() if side is not None}
 
 
@@ -233,15 +233,15 @@ class Weights:
     def from_model(cls, model: Any, optimizer: torch.optim.Optimizer | None = None) -> Weights:
         """Copy a model's state, and the moments of its optimizer."""
         values = {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
-        found = cls(values, {}, tables_of(model))
+        weights = cls(values, {}, tables_of(model))
         states: Mapping[Any, Any] = optimizer.state if optimizer is not None else {}
         for name, parameter in model.named_parameters():
             state = states.get(parameter)
             if state:
                 first, second = (state[key].cpu().numpy().copy() for key in MOMENTS)
-                found.moments[name] = first, second
-                found.step = max(found.step, float(state["step"]))
-        return found
+                weights.moments[name] = first, second
+                weights.step = max(weights.step, float(state["step"]))
+        return weights
 
     def forget(self, users: np.ndarray) -> None:
         """Set the rows of users to zero, moments too."""
@@ -254,8 +254,8 @@ class Weights:
         """Give ``model`` these values; rows beyond them keep their start, or that of ``starts``, by table."""
         fresh = model.state_dict()
         saved = {name: torch.tensor(value) for name, value in self.values.items() if name in fresh}
-        found = grown_parameters(saved, fresh)
-        state = {**fresh, **{name: each for name, each in found.items() if each.shape == fresh[name].shape}}
+        grown = grown_parameters(saved, fresh)
+        state = {**fresh, **{name: value for name, value in grown.items() if value.shape == fresh[name].shape}}
         for name, (rows, values) in starts.items():
             state[name][torch.from_numpy(rows)] = torch.from_numpy(values).to(state[name])
         model.load_state_dict(state)
@@ -272,19 +272,19 @@ class Weights:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return all arrays by names that :meth:`from_tensors` reads."""
-        found = {f"value/{name}": value for name, value in self.values.items()}
+        tensors = {f"value/{name}": value for name, value in self.values.items()}
         for name, (first, second) in self.moments.items():
-            found[f"first/{name}"], found[f"second/{name}"] = first, second
-        return found
+            tensors[f"first/{name}"], tensors[f"second/{name}"] = first, second
+        return tensors
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], tables: Mapping[str, str], step: float) -> Weights:
         """Make the weights again that :meth:`tensors` gave."""
-        found = cls(tables=dict(tables), step=step)
+        weights = cls(tables=dict(tables), step=step)
         for key, value in tensors.items():
             kind, _, name = key.partition("/")
             if kind == "value":
-                found.values[name] = np.array(value)
+                weights.values[name] = np.array(value)
             elif kind == "first":
-                found.moments[name] = np.array(value), np.array(tensors[f"second/{name}"])
-        return found
+                weights.moments[name] = np.array(value), np.array(tensors[f"second/{name}"])
+        return weights

@@ -59,7 +59,7 @@ class EmbeddingSide:
         users: bool,
     ) -> EmbeddingSide:
         """Fit the map of one side to its embeddings ``own`` ``[n, d]``; users' also from parts of their edges."""
-        degree, other_degree = (each.astype(np.float32) for each in graph.degrees())
+        degree, other_degree = (degrees.astype(np.float32) for degrees in graph.degrees())
         weights = degree_weights(other_degree)
         known = np.flatnonzero(degree > 0)
         if len(known) > MAX_ROWS:
@@ -93,7 +93,7 @@ class EmbeddingSide:
     def grow(self, n: int) -> None:
         """Make room for ids below ``n``, of which nothing is known."""
         before = len(self.base)
-        self.base, self.rest, self.degree = (grown(each, n) for each in (self.base, self.rest, self.degree))
+        self.base, self.rest, self.degree = (grown(array, n) for array in (self.base, self.rest, self.degree))
         if len(self.base) > before:
             self.base[before:] = self.nobody
 
@@ -141,13 +141,13 @@ class LiveEmbeddings:
     def of_users(self, edges: EdgeState, users: IntArray) -> np.ndarray:
         """Return the embeddings of users with the edges they have now, ``[len(users), d]``."""
         rows = rows_of(edges, users, self.n_items)
-        found = self.users.map(features(rows, self.source, self._item_weights(edges)))
+        vectors = self.users.map(features(rows, self.source, self._item_weights(edges)))
         row = np.where(users < len(self.users.degree), users, 0)
-        found += self.users.rest[row]
+        vectors += self.users.rest[row]
         none = np.diff(rows.likes.indptr) + np.diff(rows.dislikes.indptr) == 0
         has_row = self.users.degree[row] > 0
-        found[none] = np.where(has_row[none, None], self.users.nobody, self.users.base[row[none]])
-        return found
+        vectors[none] = np.where(has_row[none, None], self.users.nobody, self.users.base[row[none]])
+        return vectors
 
     def _item_weights(self, edges: EdgeState) -> np.ndarray:
         known = self.items.degree[: self.n_items]
@@ -188,10 +188,10 @@ class LiveEmbeddings:
         liked, disliked = ((owner[of], column[of]) for of in (likes, ~likes))
         graph = SignedGraph.from_edges(liked, disliked, len(items), len(distinct))
         vectors, degrees = self._users_as_sources(edges, distinct)
-        found = self.items.map(features(graph, vectors, degree_weights(degrees))) + self.items.rest[items]
-        self.vectors[items] = found
+        folded = self.items.map(features(graph, vectors, degree_weights(degrees))) + self.items.rest[items]
+        self.vectors[items] = folded
         new = self.items.degree[items] == 0
-        self.source[items[new]] = found[new]
+        self.source[items[new]] = folded[new]
 
     def _is_live(self, edges: EdgeState, items: IntArray) -> np.ndarray:
         now, known = _degree(edges.item_likes, edges.item_dislikes, items), self.items.degree[items]
@@ -204,7 +204,7 @@ class LiveEmbeddings:
         if len(new):
             rows = rows_of(edges, users[new], self.n_items)
             known = sp.diags((self.items.degree[: self.n_items] > 0).astype(np.float32))
-            rows = SignedGraph(*(_without_zeros(each @ known) for each in (rows.likes, rows.dislikes)))
+            rows = SignedGraph(*(_without_zeros(matrix @ known) for matrix in (rows.likes, rows.dislikes)))
             weights = degree_weights(self.items.degree[: self.n_items])
             vectors[new] = self.users.map(features(rows, self.items.base, weights))
             degrees[new] = _degree(edges.user_likes, edges.user_dislikes, users[new])
@@ -226,7 +226,7 @@ class LiveEmbeddings:
         of_users = self.users.fold_in(features(graph.rows(users), self.source, weights[1]))
         base = self.users.base[: graph.n_users].copy()
         base[users] = of_users[:, : base.shape[1]]
-        turned = SignedGraph(*(each[:, items].T.tocsr() for each in (graph.likes, graph.dislikes)))
+        turned = SignedGraph(*(matrix[:, items].T.tocsr() for matrix in (graph.likes, graph.dislikes)))
         of_items = self.items.fold_in(features(turned, base, weights[0]))
         return (users, of_users), (items, of_items)
 
@@ -251,7 +251,7 @@ def _parts(rows: SignedGraph) -> SignedGraph:
     rng = np.random.default_rng(0)
     count = np.diff(rows.likes.indptr) + np.diff(rows.dislikes.indptr)
     share = np.maximum(count, 1.0) ** -rng.random(len(count))
-    return SignedGraph(*(_sampled(each, share, rng) for each in (rows.likes, rows.dislikes)))
+    return SignedGraph(*(_sampled(matrix, share, rng) for matrix in (rows.likes, rows.dislikes)))
 
 
 def _sampled(matrix: sp.csr_matrix, share: np.ndarray, rng: np.random.Generator) -> sp.csr_matrix:

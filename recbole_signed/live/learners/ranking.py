@@ -102,8 +102,8 @@ class Judged:
         # all at once: for few users most of the time does not depend on their number
         edges = self.edges if len(kinds) == 1 else _together(kinds, self._known)
         parts = self.learner.scores(edges, np.tile(self.users, len(kinds))).split(len(self.users))
-        found = parts[0]
-        own, before, calm = (parts[kinds.index(each)].numpy() for each in (self.edges, self.before, self.calm))
+        scores = parts[0]
+        own, before, calm = (parts[kinds.index(kind)].numpy() for kind in (self.edges, self.before, self.calm))
         pairs = fallen.user, fallen.item
         heights = self._heights(
             np.minimum(np.minimum(own[pairs], before[pairs]), calm[pairs]),
@@ -112,14 +112,14 @@ class Judged:
             lambda sample: before[:, sample],
         )
         own[fallen.user, fallen.item] = fallen.lowered(heights, self.learner.dislike_strength)
-        return found
+        return scores
 
     @property
     def heights(self) -> Heights:
         """The scores that the falls depend on, without those of all items."""
         fallen = self.fallen
         pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
-        alone = self._of_pairs(self.before, *(np.concatenate(each) for each in zip(pairs, dislikes, strict=True)))
+        alone = self._of_pairs(self.before, *(np.concatenate(both) for both in zip(pairs, dislikes, strict=True)))
         before, of_dislikes = np.split(alone, [len(fallen)])
 
         def scores_of(sample: IntArray) -> np.ndarray:
@@ -144,7 +144,7 @@ class Judged:
     ) -> Heights:
         """Return them from the scores of pairs and of dislikes, and what gives all users' scores of some items."""
         fallen = self.fallen
-        neutral, neutral_disliked = (self.learner.without_taste(each) for each in (fallen.item, fallen.dislike))
+        neutral, neutral_disliked = (self.learner.without_taste(items) for items in (fallen.item, fallen.dislike))
         if neutral is None or neutral_disliked is None:
             sample = middle_items(self.edges.n_items, self.edges.have_edges)
             middle = np.median(scores_of(sample), axis=1)
@@ -193,16 +193,16 @@ def explained(
 
     falls: dict[int, Fall] = {}
     if len(judged.fallen):
-        scores = {item: told.score for item, told in of_items.items()}
+        scores = {item: explanation.score for item, explanation in of_items.items()}
         falls = judged.fallen.falls(scores, judged.heights, learner.dislike_strength, likers)
-    found = []
-    for item, told in of_items.items():
-        told = replace(told, fall=falls.get(item)).beside(judged.left_out)
+    explanations = []
+    for item, explanation in of_items.items():
+        explanation = replace(explanation, fall=falls.get(item)).beside(judged.left_out)
         if asked is not None and (reasons := asked.reasons(item)):
-            (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.wish_strength)
-            told = replace(told, moved=float(now) - told.ranked, reasons=tuple(reasons))
-        found.append(told.beside(unread[unread == item], 0))
-    return found
+            (now,) = asked.moved(np.array([explanation.ranked]), np.array([item]), middle, learner.wish_strength)
+            explanation = replace(explanation, moved=float(now) - explanation.ranked, reasons=tuple(reasons))
+        explanations.append(explanation.beside(unread[unread == item], 0))
+    return explanations
 
 
 def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int, keys: Keys | None = None) -> list[int]:
@@ -291,15 +291,15 @@ def _ranked(
     """Return the best of the items that are not hidden, or of the chosen ones, and what they are ranked by."""
     judged = Judged(learner, edges, np.array([user]), keys)
     moves = asked if asked is not None and asked.moves else None
-    found = None
+    best = None
     if chosen is not None:
-        found = chosen, _scores_of(judged, chosen)
+        best = chosen, _scores_of(judged, chosen)
         if moves is not None:
-            found = chosen, moves.moved(found[1], chosen, _middle(judged), learner.wish_strength)
+            best = chosen, moves.moved(best[1], chosen, _middle(judged), learner.wish_strength)
     elif moves is None:
-        found = _without_all_scores(judged, k, hidden)
-    if found is not None:
-        items, values = found
+        best = _without_all_scores(judged, k, hidden)
+    if best is not None:
+        items, values = best
         order = np.lexsort((keys[1][items], -values))[:k]
         return items[order], values[order]
     scores = judged.scores()
@@ -307,7 +307,7 @@ def _ranked(
         row = scores[0].numpy()
         scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.wish_strength))
     scores.numpy()[0, hidden] = -np.inf  # at a third of the time that torch takes
-    (values,), (items,) = (each.numpy() for each in best_of_each(scores, k, torch.from_numpy(keys[1])))
+    (values,), (items,) = (tensor.numpy() for tensor in best_of_each(scores, k, torch.from_numpy(keys[1])))
     known = values > -np.inf
     return items[known], values[known]
 
@@ -323,11 +323,11 @@ def _middle(judged: Judged, scores: np.ndarray | None = None) -> float:
 def _without_all_scores(judged: Judged, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
     """Return the best items of one user and some more, and what they are ranked by, where a learner can tell them."""
     fallen = judged.fallen.item
-    found = judged.learner.top(judged.edges, int(judged.users[0]), k, np.concatenate([hidden, fallen]))
-    if found is None or not len(fallen):
-        return found
+    best = judged.learner.top(judged.edges, int(judged.users[0]), k, np.concatenate([hidden, fallen]))
+    if best is None or not len(fallen):
+        return best
     shown = ~np.isin(fallen, hidden)
-    return np.concatenate([found[0], fallen[shown]]), np.concatenate([found[1], judged.lowered()[shown]])
+    return np.concatenate([best[0], fallen[shown]]), np.concatenate([best[1], judged.lowered()[shown]])
 
 
 def _scores_of(judged: Judged, items: IntArray) -> np.ndarray:
@@ -343,8 +343,8 @@ def _scores_of(judged: Judged, items: IntArray) -> np.ndarray:
 
 def _together(kinds: Sequence[EdgeState], users: IntArray) -> EdgeState:
     """Return edges in which ``users``, asked for as often as there are kinds, have those of one after the other."""
-    rows = [each.of_users(users, times=True) for each in kinds]
-    ids, kind = (np.concatenate([getattr(each, name) for each in rows]) for name in ("ids", "kind"))
-    times = np.concatenate([each.timestamp for each in rows if each.timestamp is not None])
-    indptr = np.cumsum(np.concatenate([[0], *(np.diff(each.indptr) for each in rows)]))
+    rows = [edges.of_users(users, times=True) for edges in kinds]
+    ids, kind = (np.concatenate([getattr(part, name) for part in rows]) for name in ("ids", "kind"))
+    times = np.concatenate([part.timestamp for part in rows if part.timestamp is not None])
+    indptr = np.cumsum(np.concatenate([[0], *(np.diff(part.indptr) for part in rows)]))
     return cast(EdgeState, OwnEdges(kinds[0], np.tile(users, len(kinds)), Rows(indptr, ids, kind, times)))

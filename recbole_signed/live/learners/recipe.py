@@ -124,9 +124,9 @@ def _embeds(model_class: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+        return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
     if isinstance(value, (list, tuple)):
-        return all(_is_plain(each) for each in value)
+        return all(_is_plain(part) for part in value)
     if isinstance(value, str):
         return re.fullmatch(r"[\w.\-]*", value) is not None
     return isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
@@ -142,7 +142,7 @@ class EdgeDataset:
         self.user_num, self.item_num = n_users, n_items
         self._edges = edges
         self.inter_feat, self.neg_feat, self.neutral_feat = (
-            self._table(each) for each in (edges.likes, edges.dislikes, edges.neutral)
+            self._table(part) for part in (edges.likes, edges.dislikes, edges.neutral)
         )
         signed = config["signed"]
         self.neutral_weight = float(signed.neutral_weight if signed else config["neutral_weight"] or 0.0)

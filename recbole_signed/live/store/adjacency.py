@@ -59,7 +59,7 @@ class Adjacency:
     def grow(self, n_rows: int) -> None:
         """Add empty rows until there are ``n_rows``."""
         self._start, self._length, self._room = (
-            grown(each, n_rows) for each in (self._start, self._length, self._room)
+            grown(array, n_rows) for array in (self._start, self._length, self._room)
         )
         self._n = max(self._n, n_rows)
 
@@ -231,11 +231,11 @@ def _gather(
     start: np.ndarray, length: np.ndarray, columns: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     indptr = np.append(0, np.cumsum(length))
-    found = [np.empty(indptr[-1], columns[name].dtype) for name in names]
+    copies = [np.empty(indptr[-1], columns[name].dtype) for name in names]
     for entries, places in _places(indptr, start, length):
-        for name, column in zip(names, found, strict=True):
+        for name, column in zip(names, copies, strict=True):
             column[entries] = columns[name][places]
-    return indptr, found
+    return indptr, copies
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:

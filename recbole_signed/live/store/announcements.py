@@ -45,17 +45,17 @@ class Announcements:
             self._known[side][token] = content
             self.n_changes += 1
 
-    def read(self, wanted: Mapping[str, Iterable[str]]) -> None:
+    def read(self, asked: Mapping[str, Iterable[str]]) -> None:
         """Look for features of some tokens, by side, again."""
         query = "SELECT * FROM features WHERE side = ? AND token = ?"
-        for side, tokens in wanted.items():
+        for side, tokens in asked.items():
             for token in tokens:
                 self._take(self._connection.execute(query, (side, token)))
 
     def write(self, announced: _Features, erased: Iterable[str] = ()) -> None:
         """Erase users and put features in, within a transaction that :meth:`follow` follows."""
         self._connection.executemany("DELETE FROM features WHERE side = 'user' AND token = ?", [(e,) for e in erased])
-        rows = [(side, token, content) for side, each in announced.items() for token, content in each.items()]
+        rows = [(side, token, content) for side, features in announced.items() for token, content in features.items()]
         self._connection.executemany(
             "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", [(*row, text_sum(row)) for row in rows]
         )
@@ -77,35 +77,35 @@ class Announcements:
         self,
         users: Vocabulary,
         items: Vocabulary,
-        wanted: Mapping[str, Iterable[str]] | None = None,
+        asked: Mapping[str, Iterable[str]] | None = None,
         sides: Collection[str] = _SIDES,
     ) -> dict[str, dict[int, dict[str, Any]]]:
         """Return the features of announced items and users that have a number, by side and number."""
-        found: dict[str, dict[int, dict[str, Any]]] = {}
+        features: dict[str, dict[int, dict[str, Any]]] = {}
         for side in sides:
             known, vocabulary = self._known[side], items if side == "item" else users
-            tokens = list(known) if wanted is None else [each for each in wanted.get(side, ()) if each in known]
+            tokens = list(known) if asked is None else [token for token in asked.get(side, ()) if token in known]
             numbers = vocabulary.ids(tokens).tolist()
-            found[side] = {n: json.loads(known[token]) for n, token in zip(numbers, tokens, strict=True) if n}
-        return found
+            features[side] = {n: json.loads(known[token]) for n, token in zip(numbers, tokens, strict=True) if n}
+        return features
 
 
 def features_in(path: Path, users: Vocabulary) -> _Features:
     """Read an earlier version's file, without users that the vocabulary lacks: they could not be forgotten."""
-    found: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
+    announced: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
     for side, token, features in _rows(path):
         if side == "item" or token in users:
-            found[side][token] = json.dumps(features, sort_keys=True)
-    return found
+            announced[side][token] = json.dumps(features, sort_keys=True)
+    return announced
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for row in read_lines(path):
-        told = [(side, row[side]) for side in _SIDES if side in row] if isinstance(row, dict) else []
-        features = row.get("features") if told else None
-        if len(told) != 1 or not isinstance(told[0][1], str) or not isinstance(features, dict):
+        named = [(side, row[side]) for side in _SIDES if side in row] if isinstance(row, dict) else []
+        features = row.get("features") if named else None
+        if len(named) != 1 or not isinstance(named[0][1], str) or not isinstance(features, dict):
             raise DamagedError(f"{path} is damaged: a line is not of an item or a user; put a copy of it in its place.")
-        yield (*told[0], features)
+        yield (*named[0], features)
 
 
 class AnnouncedValues:
@@ -126,10 +126,10 @@ class AnnouncedValues:
             self.__init__(self.announcements)  # type: ignore[misc]
             self._of_words = words
         if self._seen != self.announcements.n_changes:
-            told = self.announcements.of_items
-            for token in [token for token, text in self._texts.items() if told.get(token) is not text]:
+            announced = self.announcements.of_items
+            for token in [token for token, text in self._texts.items() if announced.get(token) is not text]:
                 self._drop(token)
-            for token, text in told.items():
+            for token, text in announced.items():
                 if token not in self._texts:
                     self._texts[token], self._pairs[token] = text, pairs_of(json.loads(text), words)
                     for pair in self._pairs[token]:
@@ -146,11 +146,11 @@ class AnnouncedValues:
 
     def numbers(self, pair: Pair, vocabulary: Vocabulary) -> np.ndarray:
         """Return the numbers of the items with a value that have one, int64."""
-        size, found = self._numbers.get(pair, (-1, np.zeros(0, dtype=np.int64)))
+        size, ids = self._numbers.get(pair, (-1, np.zeros(0, dtype=np.int64)))
         if size != len(vocabulary):
-            size, found = len(vocabulary), vocabulary.ids(sorted(self.items.get(pair, ())))
-            self._numbers[pair] = size, found
-        return found
+            size, ids = len(vocabulary), vocabulary.ids(sorted(self.items.get(pair, ())))
+            self._numbers[pair] = size, ids
+        return ids
 
     def values_of(self, token: str) -> set[Pair]:
         """Return the values of an item."""

@@ -65,9 +65,9 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
     directory, target = directory.absolute(), target.resolve() if target.is_symlink() else target.absolute()
     existing_log(directory)
     refuse_target(directory, target)
-    for each in noted(directory):
-        if each.path == target:
-            each.refuse_away(directory)  # the copy would lie below the place of its disk
+    for backup in noted(directory):
+        if backup.path == target:
+            backup.refuse_away(directory)  # the copy would lie below the place of its disk
     with refusing(f"Backing up {directory}"):
         make_folder(target.parent)
     with refusing(f"Backing up {directory}"), alone(directory):
@@ -102,7 +102,7 @@ def refuse_target(directory: Path, target: Path) -> None:
         raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
     if (target / BACKUP).exists():
         # a state that was begun again, or another one, would take the place of the only copy
-        if target.resolve() not in [each.path.resolve() for each in noted(directory)]:
+        if target.resolve() not in [backup.path.resolve() for backup in noted(directory)]:
             raise UsageError(f"{target} is a backup of another state; name another folder, or move that one away.")
         if other := other_maker(target, directory):  # from which this one was restored
             raise UsageError(f"{target} is the backup of {other}, which is still there; name another folder.")
@@ -138,16 +138,16 @@ def leftovers(folder: Path) -> list[Path]:
     if not folder.parent.is_dir():
         return []
     name = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.(tmp|old)")
-    return [each for each in folder.parent.iterdir() if name.fullmatch(each.name)]
+    return [path for path in folder.parent.iterdir() if name.fullmatch(path.name)]
 
 
 def clear_leftovers(target: Path) -> None:
     """Remove what a crash left of the making of a backup, while `alone`; the one before goes back to its place."""
-    for each in leftovers(target):
-        if each.suffix == ".old" and not target.exists():
-            each.rename(target)
+    for path in leftovers(target):
+        if path.suffix == ".old" and not target.exists():
+            path.rename(target)
         else:
-            shutil.rmtree(each)
+            shutil.rmtree(path)
 
 
 # ---- the register
@@ -171,7 +171,7 @@ class NotedBackup:
         """Whether the backup is not there with its whole disk, and not because someone deleted or moved it."""
         if self.is_there:
             return False
-        above = next(each for each in self.path.parents if each.exists())
+        above = next(folder for folder in self.path.parents if folder.exists())
         return above != self.path.parent if self.device is None else above.stat().st_dev != self.device
 
     def refuse_away(self, directory: Path) -> None:
@@ -185,11 +185,11 @@ class NotedBackup:
 
 def note(directory: Path, *backups: NotedBackup) -> None:
     """Write backups to the register in a directory, while `alone`."""
-    _write(directory, {each.path: each for each in (*noted(directory), *backups)})
+    _write(directory, {backup.path: backup for backup in (*noted(directory), *backups)})
 
 
 def _write(directory: Path, backups: Mapping[Path, NotedBackup]) -> None:
-    rows = [{**vars(each), "path": str(each.path)} for each in backups.values()]
+    rows = [{**vars(backup), "path": str(backup.path)} for backup in backups.values()]
     replace_file(directory / BACKUPS, b"".join(map(summed_line, rows)))
 
 
@@ -197,28 +197,28 @@ def note_destroyed(directory: Path, target: Path) -> None:
     """Take a backup from the register of a state: erasures do not wait for it any more."""
     directory, target = directory.absolute(), target.absolute()
     with refusing(f"Writing {directory / BACKUPS}"), alone(directory):
-        found = {each.path: each for each in noted(directory)}
-        if target not in found:
-            known = ", ".join(map(str, found)) or "none"
+        backups = {backup.path: backup for backup in noted(directory)}
+        if target not in backups:
+            known = ", ".join(map(str, backups)) or "none"
             raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
-        if found.pop(target).is_there:
+        if backups.pop(target).is_there:
             raise UsageError(f"{target} is still there and holds users; delete it first.")
-        _write(directory, found)
+        _write(directory, backups)
 
 
 def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
     """Return what the register in a directory says of each backup, in the order in which they were first made."""
-    found: dict[str, NotedBackup] = {}
+    backups: dict[str, NotedBackup] = {}
     for row in read_lines(directory / name):
         about = row if isinstance(row, dict) else {"path": row}  # earlier versions wrote the path alone
         path, device = about.get("path"), about.get("device")
         if not isinstance(path, str) or not isinstance(device, int | None):
             raise DamagedError(f"{directory / name} is damaged: it names what is no folder; put a copy in its place.")
         if about.get("destroyed"):  # of earlier versions, which added lines and took none away
-            found.pop(path, None)
+            backups.pop(path, None)
         else:
-            found[path] = NotedBackup(Path(path), device, bool(about.get("missed")))
-    return list(found.values())
+            backups[path] = NotedBackup(Path(path), device, bool(about.get("missed")))
+    return list(backups.values())
 
 
 def _copy(directory: Path, folder: Path) -> BackupInfo:
@@ -313,9 +313,9 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     with refusing(f"Restoring {directory}"), contextlib.ExitStack() as stack:
         make_folder(directory.parent)
-        for each in leftovers(directory):
-            if each.suffix == ".tmp":
-                shutil.rmtree(each)
+        for path in leftovers(directory):
+            if path.suffix == ".tmp":
+                shutil.rmtree(path)
         stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         temporary.mkdir(PRIVATE)
         shutil.copytree(
@@ -334,8 +334,8 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
 
 def _register_of(backup: Path, origin: Path, directory: Path) -> list[NotedBackup]:
     """Return the register for a state that is restored: the backup, and the others of the state that it was made of."""
-    known = {each.path: each for each in noted(backup, _OTHERS)}
+    known = {other.path: other for other in noted(backup, _OTHERS)}
     with contextlib.suppress(UsageError, OSError):  # where it is there still, it knows later ones
-        known |= {each.path: each for each in noted(origin)}
+        known |= {other.path: other for other in noted(origin)}
     known[backup] = NotedBackup(backup, backup.parent.stat().st_dev, missed=False)
-    return [each for each in known.values() if each.path != directory]
+    return [other for other in known.values() if other.path != directory]

@@ -55,7 +55,7 @@ WISHES = """CREATE TABLE wishes (
 ) WITHOUT ROWID"""
 """The table of ``wishes.py``, which comes with its first row."""
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
-_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)  # which earlier versions did not have
+_FEATURES = next(sql for sql in _STATEMENTS if "TABLE features" in sql)  # which earlier versions did not have
 _FULL = (13, 10, 8, 14)  # SQLITE_FULL, _IOERR, _READONLY, _CANTOPEN: the names came with Python 3.11
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -131,9 +131,9 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT}")
         connection.execute("PRAGMA trusted_schema=OFF")
     if check:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise damaged(path, found.splitlines()[-1])
+        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if answer != "ok":
+            raise damaged(path, answer.splitlines()[-1])
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         if read_only:
             raise damaged(path, "it holds no tables")
@@ -143,10 +143,10 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             write_meta(
                 connection, {"format": FORMAT, "key": os.urandom(32), "base_seq": 0, "base": None, "created": now}
             )
-    found = read_meta(connection, path)["format"]
-    if found != FORMAT:
+    written = read_meta(connection, path)["format"]
+    if written != FORMAT:
         raise UsageError(
-            f"The event log {path} has format {found}, and this version of recbole-signed reads format {FORMAT}; "
+            f"The event log {path} has format {written}, and this version of recbole-signed reads format {FORMAT}; "
             "open it with the version that wrote it."
         )
     tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")}
@@ -332,10 +332,10 @@ def _checksum(content: bytes) -> bytes:
 def identity(path: Path) -> tuple[int, int] | None:
     """Return what tells a file or folder from another one at its place; None where there is none."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def existing_log(directory: Path) -> Path:
@@ -354,9 +354,9 @@ def refuse_missing_log(log: Path, versions: Path) -> None:
     if log.exists() and log.stat().st_size:
         return
     left = [log.with_name(f"{log.name}-wal"), *log.parent.glob("base-*"), *versions.glob("v*")]
-    found = next((each for each in left if each.exists() and not (each.is_file() and not each.stat().st_size)), None)
-    if found is not None:
+    trace = next((path for path in left if path.exists() and not (path.is_file() and not path.stat().st_size)), None)
+    if trace is not None:
         raise UsageError(
-            f"{log} is missing or empty, but {found.name} was made from one, so events would be lost without a word; "
+            f"{log} is missing or empty, but {trace.name} was made from one, so events would be lost without a word; "
             "restore the log from a backup, or name an empty directory."
         )

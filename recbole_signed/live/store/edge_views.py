@@ -110,17 +110,17 @@ def pieces(indptr: np.ndarray) -> list[tuple[int, int]]:
 
 def owners(indptr: np.ndarray) -> np.ndarray:
     """Return the row of each entry, int32 ``[E]``."""
-    found = np.empty(indptr[-1], dtype=np.int32)
+    rows = np.empty(indptr[-1], dtype=np.int32)
     for first, last in pieces(indptr):
         bounds = indptr[first : last + 1]
-        found[bounds[0] : bounds[-1]] = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(bounds))
-    return found
+        rows[bounds[0] : bounds[-1]] = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(bounds))
+    return rows
 
 
 def other_side(indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
     """Return edges that are given by one side by the ``n`` nodes of the other: indptr ``[n + 1]``, ids int32, kinds."""
-    found = sp.csr_matrix((kind, ids, indptr), shape=(len(indptr) - 1, n)).tocsc()
-    return found.indptr, found.indices.astype(np.int32, copy=False), found.data
+    matrix = sp.csr_matrix((kind, ids, indptr), shape=(len(indptr) - 1, n)).tocsc()
+    return matrix.indptr, matrix.indices.astype(np.int32, copy=False), matrix.data
 
 
 def turned(indptr: np.ndarray, user: np.ndarray, kind: np.ndarray, n_users: int, keys: Keys | None) -> EdgeArrays:

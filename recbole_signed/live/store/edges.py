@@ -127,9 +127,9 @@ class EdgeState:
         known = np.flatnonzero((users > 0) & (users < self.n_users))
         places = self._by_user.find(users[known], items[known])
         known, places = known[places >= 0], places[places >= 0]
-        found = np.full(len(users), NEVER, dtype=np.int64)
-        found[known] = self._registers(places).newest(verdicts=verdicts)
-        return found
+        newest = np.full(len(users), NEVER, dtype=np.int64)
+        newest[known] = self._registers(places).newest(verdicts=verdicts)
+        return newest
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
         """Visible edges of some users, with their times if asked for."""
@@ -229,7 +229,7 @@ class EdgeState:
         columns = tuple(map(np.concatenate, zip(*parts, strict=True)))
         if len(parts) > 1:
             order = np.lexsort((columns[1], columns[0]))
-            columns = tuple(each[order] for each in columns)
+            columns = tuple(column[order] for column in columns)
         self._note(*columns)
         user, item, old, new = columns[:4]
         return Changes(user, item, old, new, forgotten)

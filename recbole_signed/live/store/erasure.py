@@ -87,7 +87,7 @@ class Erasure:
 
     def _has_returned(self) -> bool:
         try:
-            return any(each.missed and each.is_there for each in noted(self.state.directory))
+            return any(backup.missed and backup.is_there for backup in noted(self.state.directory))
         except (DamagedError, OSError):  # told at the next erasure
             return False
 
@@ -206,8 +206,8 @@ class Erasure:
 
     def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup) -> None:
         directory = self.state.directory
-        for each in leftovers(directory):
-            shutil.rmtree(each)
+        for path in leftovers(directory):
+            shutil.rmtree(path)
         if not (directory / BACKUPS).exists():
             return
         newest = max((row[1] for row in rows), default=0)

@@ -126,7 +126,7 @@ class EventLog:
         self, batch: EventBatch, source: str | None = None, position: str | None = None
     ) -> tuple[LogBatch, list[int]]:
         """Add a batch in one transaction and return its new rows; a ``forget_user`` erases its user from the log."""
-        digests = [self._seen.digest(each) for each in batch.event_id]
+        digests = [self._seen.digest(event_id) for event_id in batch.event_id]
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
             fresh = self._fresh(digests)
             new = batch.take(np.array(fresh, dtype=np.int64))
@@ -180,7 +180,7 @@ class EventLog:
             stays = (kind == FORGET_USER) | ~np.isin(ids[0], forgotten)
         seq = self.last_seq + 1 + np.arange(len(new), dtype=np.int64)
         columns = (seq, *ids, kind, new.timestamp, new.value)
-        return LogBatch(self.last_seq + 1, self.last_seq + len(new), *sizes, *(each[stays] for each in columns))
+        return LogBatch(self.last_seq + 1, self.last_seq + len(new), *sizes, *(column[stays] for column in columns))
 
     def _write(self, logged: LogBatch, digests: list[bytes], new_users: NewTokens, new_items: NewTokens) -> None:
         execute = self.connection.executemany
@@ -343,7 +343,7 @@ class EventLog:
 
     def first_seen(self, event_ids: list[str]) -> list[int]:
         """Return the places of events that were never taken, the first of each id."""
-        return self._fresh([self._seen.digest(each) for each in event_ids])
+        return self._fresh([self._seen.digest(event_id) for event_id in event_ids])
 
     def commits(self, after_seq: int) -> Iterator[LogBatch]:
         """Read the batches after ``after_seq`` as they were appended, less what was erased since."""

@@ -48,7 +48,7 @@ class Newcomers:
         """Take a batch in, and what it has changed."""
         if edges.n_items > len(self._count) or edges.n_users > len(self._trusted):
             self._count, self._shown, self._named = (
-                grown(each, edges.n_items) for each in (self._count, self._shown, self._named)
+                grown(array, edges.n_items) for array in (self._count, self._shown, self._named)
             )
             self._trusted = grown(self._trusted, edges.n_users)
         came = (changes.new != ABSENT).astype(np.int64) - (changes.old != ABSENT)

@@ -41,11 +41,11 @@ def read_lines(path: Path) -> list[Any]:
         *lines, rest = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    found = [_parsed_line(line) for line in lines]
+    contents = [_parsed_line(line) for line in lines]
     # a whole line behind whose end another character stands: the end was damaged
-    if any(each is _BROKEN for each in found) or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _BROKEN):
+    if any(content is _BROKEN for content in contents) or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _BROKEN):
         raise DamagedError(f"{path} is damaged: a line is not as it was written; put a copy of it in its place.")
-    return found
+    return contents
 
 
 _BROKEN = object()  # stands for a line that can't be read
@@ -57,8 +57,8 @@ def _parsed_line(line: bytes) -> Any:
     except ValueError:
         return _BROKEN
     if isinstance(content, dict) and SUM in content:
-        told = content.pop(SUM)
-        return content if told == _sum_of(content) else _BROKEN
+        checksum = content.pop(SUM)
+        return content if checksum == _sum_of(content) else _BROKEN
     return content
 
 
@@ -78,8 +78,8 @@ class DeadLetterFile:
         if not letters or not self._max_bytes:
             return
         lines = [
-            _line({"reason": each.reason, "source": source, "position": each.position, "raw": each.raw})
-            for each in letters
+            _line({"reason": letter.reason, "source": source, "position": letter.position, "raw": letter.raw})
+            for letter in letters
         ]
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
             if file.tell() > self._max_bytes:  # the newer half of what it may hold stays
@@ -111,10 +111,10 @@ class DeadLetterFile:
         """Blank every letter in which a user's id occurs, in any spelling; short ids only as whole words."""
         if not self.path.exists():
             return
-        found = re.compile("|".join(map(_pattern, sorted(set(users)))))
+        pattern = re.compile("|".join(map(_pattern, sorted(set(users)))))
         lines = []
         for letter in self:
-            if any(found.search(each) for text in _texts(letter) for each in _spellings(text)):
+            if any(pattern.search(spelling) for text in _texts(letter) for spelling in _spellings(text)):
                 letter = {**letter, "reason": _ERASED, "raw": None, "position": ""}
             lines.append(_line(letter))
         content = "".join(lines).encode()
@@ -140,11 +140,11 @@ def _line(letter: dict[str, Any]) -> str:
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, part in value.items():
             yield str(key)
-            yield from _texts(each)
+            yield from _texts(part)
     elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+        for part in value:
+            yield from _texts(part)
     elif value is not None:
         yield str(value)

@@ -158,7 +158,7 @@ class NearestItems:
         if self._table is not None:
             common = self._table[of[row], near]
         else:  # a user is looked up among those who like the item of the row
-            (user, liked), (other, waits) = ((each.ids, owners(each.indptr)) for each in map(edges.likers, (of, near)))
+            (user, liked), (other, waits) = ((rows.ids, owners(rows.indptr)) for rows in map(edges.likers, (of, near)))
             inside = contains(liked * edges.n_users + user, row[waits] * edges.n_users + other)
             common = np.bincount(waits[inside], minlength=len(row))
         self._common[slots[row], column] = common
@@ -167,7 +167,7 @@ class NearestItems:
             return
         near, _, cosine, key = self._read(edges, slots, keys)
         order = np.lexsort((key, -cosine))
-        last, last_key = (np.take_along_axis(each, order, axis=1)[:, KEPT] for each in (cosine, key))
+        last, last_key = (np.take_along_axis(values, order, axis=1)[:, KEPT] for values in (cosine, key))
         bound, bound_key = self._bound[slots], self._bound_key[slots]
         nearer = (last > bound) | ((last == bound) & (last_key < bound_key))
         self._bound[slots], self._bound_key[slots] = np.where(nearer, [last, last_key], [bound, bound_key])
@@ -186,10 +186,10 @@ class NearestItems:
             self._rows_again()
         elif len(user):
             self._grow(edges.n_items)
-            moves = [each for one in np.unique(user).tolist() for each in _moves(edges, one, user, item, gained)]
+            moves = [move for one in np.unique(user).tolist() for move in _moves(edges, one, user, item, gained)]
             self._move(edges, *np.concatenate(moves, axis=1))
-            for each in item[~gained].tolist():
-                self._lose(edges, each)
+            for lost in item[~gained].tolist():
+                self._lose(edges, lost)
 
     def _move(self, edges: Any, item: np.ndarray, other: np.ndarray, step: np.ndarray) -> None:
         """Move what items have in common with others; each pair is given in both orders."""
@@ -200,7 +200,7 @@ class NearestItems:
             self._free = [*range(len(self._item))]
             return
         slots = self._slot[item]
-        slots, other, step = (each[slots >= 0] for each in (slots, other, step))
+        slots, other, step = (array[slots >= 0] for array in (slots, other, step))
         here = self._near[slots] == other[:, None]
         inside, column = here.any(axis=1), here.argmax(axis=1)
         known = inside & (self._common[slots, column] >= 0)
@@ -240,7 +240,7 @@ def _moves(
     likes = row.ids[row.kind == LIKE]
     stay = likes[~np.isin(likes, own)]
     for changing, step in ((own[gains], 1), (own[~gains], -1)):
-        for each in changing.tolist():
-            others = np.concatenate([stay, changing[changing != each]])
-            yield others, np.full_like(others, each), np.full_like(others, step)
-            yield np.full_like(stay, each), stay, np.full_like(stay, step)
+        for moved in changing.tolist():
+            others = np.concatenate([stay, changing[changing != moved]])
+            yield others, np.full_like(others, moved), np.full_like(others, step)
+            yield np.full_like(stay, moved), stay, np.full_like(stay, step)

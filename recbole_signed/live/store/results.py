@@ -45,7 +45,7 @@ class ParsedRows:
         """Parse rows; one that is not an event, or has a field that no event has, does not spoil the others."""
         listed = [vars(row) if isinstance(row, Event) else row for row in rows]
         batch, dead = parse_rows(listed, map(str, range(len(listed))), limits, times=times, only_known=True)
-        reasons = {int(each.position): each.reason for each in dead}
+        reasons = {int(letter.position): letter.reason for letter in dead}
         return cls(batch, [place for place in range(len(listed)) if place not in reasons], reasons)
 
     def without(self, refused: Mapping[int, str]) -> ParsedRows:
@@ -59,17 +59,17 @@ class ParsedRows:
     def results(self, status: np.ndarray, first_seq: int) -> list[EventResult]:
         """Return a result for each row, from what became of the events."""
         n = len(self.places) + len(self.reasons)
-        found = [EventResult("refused", None, reason=self.reasons.get(place)) for place in range(n)]
+        results = [EventResult("refused", None, reason=self.reasons.get(place)) for place in range(n)]
         seq = first_seq
         for place, event_id, code in zip(self.places, self.batch.event_id, status.tolist(), strict=True):
             if code == NEW:
-                found[place] = EventResult("accepted", event_id, seq)
+                results[place] = EventResult("accepted", event_id, seq)
                 seq += 1
             elif code == DUPLICATE:
-                found[place] = EventResult("duplicate", event_id)
+                results[place] = EventResult("duplicate", event_id)
             else:
-                found[place] = EventResult("refused", event_id, reason=LATE_REASON)
-        return found
+                results[place] = EventResult("refused", event_id, reason=LATE_REASON)
+        return results
 
 
 @dataclass(frozen=True)

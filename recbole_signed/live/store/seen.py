@@ -34,14 +34,14 @@ class Seen:
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Return those of the digests that are in the table."""
-        found: set[bytes] = set()
+        known: set[bytes] = set()
         for start in range(0, len(digests), _CHUNK):
             part = digests[start : start + _CHUNK]
             marks = ",".join("?" * len(part))
-            found.update(
+            known.update(
                 row[0] for row in self._connection.execute(f"SELECT digest FROM seen WHERE digest IN ({marks})", part)
             )
-        return found
+        return known
 
     def seq(self, digest: bytes) -> int:
         """Return the seq of an event, -1 where it is not in the table."""
@@ -81,7 +81,7 @@ def _checksum(rows: Sequence[tuple[bytes, int, int]]) -> int:
     digests, seq, user = zip(*rows, strict=True)
     halves = np.frombuffer(b"".join(digests), dtype=np.int64).reshape(len(rows), _SIZE // 8)
     columns = [np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])]
-    columns += [np.array(each, dtype=np.int64) for each in (seq, user)]
+    columns += [np.array(column, dtype=np.int64) for column in (seq, user)]
     return int(np.bitwise_xor.reduce(row_checksums(columns)))
 
 

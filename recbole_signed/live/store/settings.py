@@ -31,15 +31,15 @@ class StateSettings:
     clock: Callable[[], float] = time.time  # seconds since 1970
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name != "clock" and (not isinstance(value, int) or value < (each.name.startswith("max_"))):
-                raise UsageError(f"'{each.name}' of a state is {value!r}, but must be a whole number of 0 or more.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "clock" and (not isinstance(value, int) or value < (field.name.startswith("max_"))):
+                raise UsageError(f"'{field.name}' of a state is {value!r}, but must be a whole number of 0 or more.")
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any] | None) -> StateSettings:
         """Make settings of a mapping, such as ``online_limits`` of a configuration."""
-        known = [each.name for each in fields(cls) if each.name != "clock"]
+        known = [field.name for field in fields(cls) if field.name != "clock"]
         for key in given or {}:
             if key not in known:
                 raise UsageError(f"'online_limits' has an unknown key '{key}'{ending(str(key), known)}")

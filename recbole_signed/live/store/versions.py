@@ -82,7 +82,7 @@ def write_folder(
 
 def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
     """Write a safetensors file, durable, in blocks during which other threads run; return its SHA-256."""
-    arrays = {name: np.ascontiguousarray(each) for name, each in tensors.items()}
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     ends = list(itertools.accumulate((arrays[name].nbytes for name in order), initial=0))
     head: dict[str, Any] = {
@@ -185,8 +185,8 @@ class Versions:
 
     def names(self) -> list[str]:
         """Names of all versions, oldest first."""
-        found = [each.name for each in self.folder.iterdir()] if self.folder.is_dir() else []
-        return sorted(filter(_NAME.fullmatch, found), key=_number)
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted(filter(_NAME.fullmatch, names), key=_number)
 
     def current(self) -> str | None:
         """Name of the version to start from; None where none is named."""
@@ -230,7 +230,7 @@ class Versions:
     def load(self, name: str) -> Snapshot:
         """Read a version and verify it."""
         manifest = self._manifest(name)
-        about = {key: each for key, each in manifest.items() if key in Snapshot.__dataclass_fields__}
+        about = {key: value for key, value in manifest.items() if key in Snapshot.__dataclass_fields__}
         tensors, edges = (read_tensors(self.folder / name, manifest, part) for part in ("model", "edges"))
         return Snapshot(name=name, tensors=tensors, edges=edges, **about)
 
@@ -247,14 +247,14 @@ class Versions:
     def describe(self) -> list[VersionInfo]:
         """Describe all versions, oldest first; the manifest of each is verified, its tensors are not read."""
         current = self.current()
-        found = (self._describe(name, name == current) for name in self.names())
-        return [each for each in found if each is not None]
+        versions = (self._describe(name, name == current) for name in self.names())
+        return [version for version in versions if version is not None]
 
     def _describe(self, name: str, current: bool) -> VersionInfo | None:
         """Describe a version; None where a writer threw it away meanwhile."""
         folder = self.folder / name
         try:
-            size = sum(each.stat().st_size for each in folder.iterdir())
+            size = sum(file.stat().st_size for file in folder.iterdir())
             pinned = (folder / PINNED).exists()
             about = self._manifest(name)
         except FileNotFoundError:
@@ -341,9 +341,9 @@ class Versions:
                     shutil.rmtree(renewed)
                 else:  # a crash came between the two renamings
                     renewed.rename(name)
-            for each in list(self.folder.iterdir()):
-                if each.suffix in (".tmp", ".trash"):
-                    shutil.rmtree(each) if each.is_dir() else each.unlink()
+            for path in list(self.folder.iterdir()):
+                if path.suffix in (".tmp", ".trash"):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _manifest(self, name: str) -> dict[str, Any]:
         """Read the manifest of a version; raises as `load`."""

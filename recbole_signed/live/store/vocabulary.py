@@ -188,7 +188,7 @@ class Withdrawn:
         self._connection, self._path = connection, path
         self.tokens: frozenset[str] = frozenset()  # replaced as a whole, never changed: look-ups go on beside a change
         self._sum: object = ()  # of the tables as they were read
-        self._found: tuple[frozenset[str] | None, int, np.ndarray] = (None, 0, np.zeros(0, dtype=np.int64))
+        self._known: tuple[frozenset[str] | None, int, np.ndarray] = (None, 0, np.zeros(0, dtype=np.int64))
         self.reload()
 
     def reload(self) -> None:
@@ -211,13 +211,13 @@ class Withdrawn:
 
     def ids(self, items: Vocabulary) -> np.ndarray:
         """Return the ids of withdrawn items that are known, int64."""
-        tokens, (looked_up, size, found) = self.tokens, self._found
+        tokens, (looked_up, size, known) = self.tokens, self._known
         if looked_up is not tokens or size != len(items):
             size = len(items)
             ids = items.ids(sorted(tokens))
-            found = ids[ids > 0]
-            self._found = tokens, size, found
-        return found
+            known = ids[ids > 0]
+            self._known = tokens, size, known
+        return known
 
     def beside(self, others: np.ndarray, items: Vocabulary, n_items: int) -> np.ndarray:
         """Return the ids of withdrawn items below ``n_items``, and those of others that are not shown, int64."""

@@ -70,16 +70,16 @@ class Wishes:
             return
         self._connection.execute(WISHES.replace("TABLE", "TABLE IF NOT EXISTS", 1))
         for place in asking:
-            told = json.loads(new.features[int(logged.seq[place]) - logged.first_seq])
+            asked = json.loads(new.features[int(logged.seq[place]) - logged.first_seq])
             user, item, kind, at, seq = (
-                int(each[place]) for each in (logged.user, logged.item, logged.type, logged.timestamp, logged.seq)
+                int(column[place]) for column in (logged.user, logged.item, logged.type, logged.timestamp, logged.seq)
             )
-            until = at + round(1000 * told["duration"]) if "duration" in told else None
-            named = [(0, name, value) for name, values in told.get("features", {}).items() for value in values]
-            if "event" in told:
+            until = at + round(1000 * asked["duration"]) if "duration" in asked else None
+            named = [(0, name, value) for name, values in asked.get("features", {}).items() for value in values]
+            if "event" in asked:
                 query = "SELECT item, feature, value FROM wishes WHERE user = ? AND seq = ?"
-                named = self._connection.execute(query, (user, seq_of(told["event"]))).fetchall()
-            for target in [(item, told.get("about", ""), OF_ITEMS[kind])] if kind in OF_ITEMS else named:
+                named = self._connection.execute(query, (user, seq_of(asked["event"]))).fetchall()
+            for target in [(item, asked.get("about", ""), OF_ITEMS[kind])] if kind in OF_ITEMS else named:
                 row = (user, *target, ASKING[kind], at, until, seq)
                 self._connection.execute(_PUT, (*row, text_sum(row)))
 
@@ -107,7 +107,7 @@ class Wishes:
         for user, *key in gone:
             keys.setdefault(user, set()).add((key[0], key[1], key[2]))
         for user, over in keys.items():  # replaced as a whole, as in `_read`
-            self._of[user] = {key: each for key, each in self._of.get(user, {}).items() if key not in over}
+            self._of[user] = {key: wish for key, wish in self._of.get(user, {}).items() if key not in over}
         return bool(gone)
 
     def follow(self, logged: LogBatch, forgotten: Iterable[int]) -> None:
@@ -123,27 +123,27 @@ class Wishes:
         return self._connection.execute(query).fetchone() is not None
 
     def _read(self, which: str, *values: Any) -> None:
-        found: dict[int, dict[tuple[int, str, str], Wish]] = {}
+        wishes: dict[int, dict[tuple[int, str, str], Wish]] = {}
         query = f"SELECT {_COLUMNS}, checksum FROM wishes WHERE {which}"
         for *row, checksum in self._connection.execute(query, values):
             if checksum != text_sum(tuple(row)):
                 raise damaged(self._path, "what a user asked for is not what was written")
             user, *wish, _ = row
-            found.setdefault(user, {})[tuple(wish[:3])] = Wish(*wish)
-        for user, own in found.items():  # another thread may be reading those of the user: replaced as a whole
+            wishes.setdefault(user, {})[tuple(wish[:3])] = Wish(*wish)
+        for user, own in wishes.items():  # another thread may be reading those of the user: replaced as a whole
             self._of[user] = {**self._of.get(user, {}), **own}
 
     def newest(self, user: int) -> int:
         """Return the newest time stamp of what a user asked for or took back; -1 for nothing."""
-        return max((each.timestamp for each in self._of.get(user, {}).values()), default=-1)
+        return max((wish.timestamp for wish in self._of.get(user, {}).values()), default=-1)
 
     def in_force(self, user: int, now: int) -> list[Wish]:
         """Return what a user asks for that was neither taken back nor has ended, the newest first."""
-        found = [
-            each for each in self._of.get(user, {}).values() if each.sign and (each.until is None or each.until > now)
+        wishes = [
+            wish for wish in self._of.get(user, {}).values() if wish.sign and (wish.until is None or wish.until > now)
         ]
-        return sorted(found, key=lambda each: (-each.timestamp, each.item, each.feature, each.value))
+        return sorted(wishes, key=lambda wish: (-wish.timestamp, wish.item, wish.feature, wish.value))
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return all that is kept, to compare two states."""
-        return sorted((user, *vars(each).values()) for user, own in self._of.items() for each in own.values())
+        return sorted((user, *vars(wish).values()) for user, own in self._of.items() for wish in own.values())

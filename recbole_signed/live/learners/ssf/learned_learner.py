@@ -88,11 +88,11 @@ class LearnedSpectralLearner(SpectralLearner):
 
     def explain(self, edges: EdgeState, user: int, items: IntArray) -> list[Explanation]:
         """Return what each of a user's edges, and its features and the items', add to the scores of both parts."""
-        told, one = super().explain(edges, user, items), np.array([user])
+        explanations, one = super().explain(edges, user, items), np.array([user])
         vectors = torch.from_numpy(self.learned.items.vectors)
         learned = LearnedItems(vectors, self.learned.gram, self.unit, self.learned.problem)
         user_edges, scores = rows_of(edges, one, edges.n_items), self.pair_scores(edges, one, items[None])[0]
-        return learned.explained(told, user_edges, items, self.learned_settings.learned_share, scores)
+        return learned.explained(explanations, user_edges, items, self.learned_settings.learned_share, scores)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
         """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""

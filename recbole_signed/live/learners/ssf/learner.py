@@ -69,7 +69,7 @@ class SpectralLearner(Learner):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpectralLearner:
         """Return a copy that shares what is never written to."""
-        memo.update({id(each): each for each in (self.block, self.fitted, self.settings)})
+        memo.update({id(shared): shared for shared in (self.block, self.fitted, self.settings)})
         made = type(self).__new__(type(self))
         for name, value in vars(self).items():
             setattr(made, name, None if name == "_filter" else copy.deepcopy(value, memo))
@@ -127,8 +127,8 @@ class SpectralLearner(Learner):
         if start.shape[1] < min(self.settings.rank, *exposure.matrix.shape):  # the last graph had no room for more
             self._take(*SpectralFilter.fit(graph, self.settings, iterations=self.iterations, start=start), graph)
             return Refreshed(1.0, self.iterations + 1)
-        found, staleness = refreshed_factors(exposure.matrix, self.settings.rank, start, self.passes)
-        self._take(exposure.filter(found, self.settings), found.block, graph)
+        factors, staleness = refreshed_factors(exposure.matrix, self.settings.rank, start, self.passes)
+        self._take(exposure.filter(factors, self.settings), factors.block, graph)
         return Refreshed(staleness, self.passes + 1)
 
     def _take(self, fitted: SpectralFilter, block: torch.Tensor, graph: SignedGraph | None = None) -> None:
@@ -285,10 +285,10 @@ class SpectralLearner(Learner):
         """Return what each of a user's edges, and its features and the items', add to the filter's scores."""
         own = rows_of(edges, np.array([user]), edges.n_items)
         users = self._users(edges, np.array([user]))
-        told: list[Explanation] = self.filter.explain(own, items, users)
+        explanations: list[Explanation] = self.filter.explain(own, items, users)
         if self.features is None:
-            return told
-        return self.features.explained(told, self.taste, users, user, items)
+            return explanations
+        return self.features.explained(explanations, self.taste, users, user, items)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` best items that are not hidden and their scores, best first; None where it is no faster."""

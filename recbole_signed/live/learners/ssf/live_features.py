@@ -51,7 +51,7 @@ class LiveFeatures:
         self.matrices: dict[str, Any] = {k: None if v is None else v.matrix for k, v in sides.items()}
         self.recent: dict[int, sp.csr_matrix] = {}
         """Rows of users, in the place of those of the matrix."""
-        self._found: tuple[Any, dict[int, IntArray]] = None, {}
+        self._items_by_place: tuple[Any, dict[int, IntArray]] = None, {}
         """The matrix of items, and those with a feature by its place."""
         self.item_map = self.user_map = np.zeros((0, 0), dtype=np.float32)
         self.gains = np.zeros(0, dtype=np.float32)
@@ -75,14 +75,14 @@ class LiveFeatures:
     def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         """Return which features of one side can't be read, by their place, and why; nothing where none are used."""
         space = self.spaces[side]
-        found: dict[int, str] = {}
-        for place, each in enumerate(features if space is not None else ()):
+        reasons: dict[int, str] = {}
+        for place, row in enumerate(features if space is not None else ()):
             assert space is not None
-            wrong = next((name for name in each if name not in space.kinds), None)
+            wrong = next((name for name in row if name not in space.kinds), None)
             if wrong is not None:
-                told = nearest(wrong, space.kinds) or f"; it knows {', '.join(space.kinds)}"
-                found[place] = f"the model knows no feature {quoted(wrong)} of {_NOUNS[side]}{told.rstrip('.')}"
-        left = [place for place in range(len(features)) if place not in found]
+                hint = nearest(wrong, space.kinds) or f"; it knows {', '.join(space.kinds)}"
+                reasons[place] = f"the model knows no feature {quoted(wrong)} of {_NOUNS[side]}{hint.rstrip('.')}"
+        left = [place for place in range(len(features)) if place not in reasons]
         try:
             self._read(side, [features[place] for place in left])
         except UsageError:
@@ -90,8 +90,8 @@ class LiveFeatures:
                 try:
                     self._read(side, [features[place]])
                 except UsageError as error:
-                    found[place] = str(error).rstrip(".")
-        return found
+                    reasons[place] = str(error).rstrip(".")
+        return reasons
 
     def announce(self, side: str, features: Mapping[int, Mapping[str, Any]]) -> IntArray:
         """Take the features of items or users by id, in place of earlier ones; return the ids, ascending."""
@@ -99,13 +99,13 @@ class LiveFeatures:
         if self.spaces[side] is None or not features:
             return np.zeros(0, dtype=np.int64)
         ids = np.array(sorted(features), dtype=np.int64)
-        told = [features[number] for number in ids.tolist()]
+        listed = [features[number] for number in ids.tolist()]
         try:
-            rows = self._read(side, told)
+            rows = self._read(side, listed)
         except UsageError as error:
             _logger.warning("Announced features can't be read and count as none: %s", error)
-            wrong = self.unfit(side, told)
-            rows = self._read(side, [{} if place in wrong else each for place, each in enumerate(told)])
+            wrong = self.unfit(side, listed)
+            rows = self._read(side, [{} if place in wrong else row for place, row in enumerate(listed)])
         if side == "user":
             self.recent |= {number: rows[[place]] for place, number in enumerate(ids.tolist())}
             if len(self.recent) > RECENT:
@@ -120,7 +120,7 @@ class LiveFeatures:
         if space is None or not features:
             return sp.csr_matrix((0, 0), dtype=np.float32)
         places = [str(place) for place in range(len(features))]
-        columns = {name: [_text(each.get(name)) for each in features] for name in space.kinds}
+        columns = {name: [_text(row.get(name)) for row in features] for name in space.kinds}
         frame = pl.DataFrame({"\0id": places, **columns}, schema=dict.fromkeys(("\0id", *columns), pl.String))
         with np.errstate(over="ignore"):  # is found below
             rows = space.matrix(table_of(frame, "\0id", space.kinds, f"the features of {_NOUNS[side]}"), frame["\0id"])
@@ -130,7 +130,7 @@ class LiveFeatures:
                 "the vectors of the data set are long; give vectors of the same scale."
             )
         if side == "user":  # an announcement without features takes the one before back
-            rows = _without_rows(rows, np.flatnonzero([not each for each in features]))
+            rows = _without_rows(rows, np.flatnonzero([not row for row in features]))
         return rows
 
     def _replace(self, side: str, ids: IntArray, rows: sp.csr_matrix) -> None:
@@ -221,10 +221,10 @@ class LiveFeatures:
             return vectors
         matrix = self._grown("item", int(items[rows].max()) + 1)
         predicted = np.asarray(matrix[items[rows]] @ self.item_map[:, :-2]) * self.gains
-        found = vectors.copy()
+        blended = vectors.copy()
         part = share[rows, None]
-        found[rows, : len(self.gains)] = (1 - part) * found[rows, : len(self.gains)] + part * predicted
-        return found
+        blended[rows, : len(self.gains)] = (1 - part) * blended[rows, : len(self.gains)] + part * predicted
+        return blended
 
     def prior(self, users: IntArray) -> UserPrior | None:
         """Return what features say of users; None for nothing."""
@@ -233,11 +233,11 @@ class LiveFeatures:
         return user_prior(self._user_rows(users), self.user_map, self.settings)
 
     def explained(
-        self, told: Sequence[Explanation], fitted: SpectralFilter, user: UserEdges, number: int, items: IntArray
+        self, explanations: Sequence[Explanation], fitted: SpectralFilter, user: UserEdges, number: int, items: IntArray
     ) -> list[Explanation]:
         """Return explanations that name features; see `feature_maps.explained`."""
         return explained(
-            told,
+            explanations,
             fitted,
             user,
             (self._features("item", int(items.max(initial=0))), items, self.item_map, self.gains),
@@ -257,12 +257,12 @@ class LiveFeatures:
     def items_with(self, column: str, value: str) -> IntArray:
         """Return the items with a value, rising."""
         place, matrix = self.item_tokens.get((column, value)), self.matrices["item"]
-        if self._found[0] is not matrix:
-            self._found = matrix, {}
-        if place is not None and place not in self._found[1]:
+        if self._items_by_place[0] is not matrix:
+            self._items_by_place = matrix, {}
+        if place is not None and place not in self._items_by_place[1]:
             entries = np.flatnonzero(matrix.indices == place)
-            self._found[1][place] = np.searchsorted(matrix.indptr, entries, side="right") - 1
-        return np.zeros(0, dtype=np.int64) if place is None else self._found[1][place]
+            self._items_by_place[1][place] = np.searchsorted(matrix.indptr, entries, side="right") - 1
+        return np.zeros(0, dtype=np.int64) if place is None else self._items_by_place[1][place]
 
     def values_of(self, item: int) -> set[tuple[str, str]]:
         """Return column and value of what an item has."""
@@ -287,7 +287,7 @@ class LiveFeatures:
                 tensors |= {f"{side}_{name}": getattr(matrix, name) for name in MATRIX}
         spaces = {side: space.to_json() for side, space in self.spaces.items() if space is not None}
         # the tokens of a space are values of columns, which may name a person as an id does
-        return {f"features_{name}": each for name, each in tensors.items()}, {"feature_spaces": json.dumps(spaces)}
+        return {f"features_{name}": tensor for name, tensor in tensors.items()}, {"feature_spaces": json.dumps(spaces)}
 
     @classmethod
     def load(cls, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], s: FeatureSettings) -> LiveFeatures:
@@ -318,7 +318,7 @@ def _text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, (list, tuple)):
-        return " ".join("-".join(str(each).split()) for each in value if each is not None)
+        return " ".join("-".join(str(part).split()) for part in value if part is not None)
     if isinstance(value, (str, int, float, bool)):
         return str(value)
     raise UsageError(f"a feature is {value!r}; it must be a text, a number, or a list of them.")

@@ -40,9 +40,9 @@ class LiveCounters:
 
     def start(self, likes: np.ndarray, dislikes: np.ndarray) -> None:
         """Take over the counts of all items, ``[n_items]``."""
-        self._likes, self._dislikes = (np.array(each, dtype=np.float32) for each in (likes, dislikes))
+        self._likes, self._dislikes = (np.array(counts, dtype=np.float32) for counts in (likes, dislikes))
         self._popularity, self._n_items = np.log1p(self._likes), len(likes)
-        self._sums = [int(each.sum(dtype=np.float64)) for each in (self._likes, self._dislikes)]
+        self._sums = [int(counts.sum(dtype=np.float64)) for counts in (self._likes, self._dislikes)]
         self._unknown: torch.Tensor | None = None
         self._now: ItemCounters | None = None
         self._ceiling: tuple[FilterSettings, tuple[float, float], np.ndarray] | None = None
@@ -69,7 +69,7 @@ class LiveCounters:
         """The counters; they stay valid until the next :meth:`update`."""
         if self._now is None:
             likes, dislikes, popularity = (
-                torch.from_numpy(each[: self._n_items]) for each in (self._likes, self._dislikes, self._popularity)
+                torch.from_numpy(array[: self._n_items]) for array in (self._likes, self._dislikes, self._popularity)
             )
             if self._unknown is None:
                 unknown = likes + dislikes == 0

@@ -63,21 +63,21 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     chooser = next(ours, None) if own is None else registry.load_object(own)
     if chooser is None:
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
-    found: dict[str, Any] = chooser(edges, n_users, n_items, given)
-    return {key: value for key, value in found.items() if key not in CHOOSES_BY}
+    settings: dict[str, Any] = chooser(edges, n_users, n_items, given)
+    return {key: value for key, value in settings.items() if key not in CHOOSES_BY}
 
 
 def chosen_for_filter(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF, see :func:`chosen_settings`."""
-    found = _tuned(edges, n_users, n_items, given)
-    return {**asdict(_spent(edges, found, given)), **given}
+    tuned = _tuned(edges, n_users, n_items, given)
+    return {**asdict(_spent(edges, tuned, given)), **given}
 
 
 def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-L, see :func:`chosen_settings`."""
     tuned = _tuned(edges, n_users, n_items, given)
-    _, graph, validation, found = tuned
-    both = tune_learned(graph, validation, found, LearnedSettings.split(given)[0], ITERATIONS, given)
+    _, graph, validation, best = tuned
+    both = tune_learned(graph, validation, best, LearnedSettings.split(given)[0], ITERATIONS, given)
     strength = _spent(edges, tuned, given).dislike_strength
     return {**asdict(both.tuned.settings), **asdict(both.settings), "dislike_strength": strength, **given}
 
@@ -85,13 +85,13 @@ def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dic
 def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-T as :func:`chosen_settings`; UsageError where nothing comes after any of :data:`MOMENTS`."""
     tuned = _tuned(edges, n_users, n_items, given, taste_alone=True)
-    found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
+    best, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
     since = 1000.0 * float(given.get("trend_since") or 0.0)
     weights, lowers = Fit(weights_of(None)), given.get("dislike_strength", strength) > 0
     for moment, end in pairwise(np.quantile(edges.timestamp, MOMENTS)):
         train = edges.timestamp < moment
         graph = graph_of(edges.where(train), n_users, n_items)
-        fitted = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS)
+        fitted = replace(best, fitted=None, alone=False).fit(graph, ITERATIONS)
         sequences = edges.where(train).sequences(n_users)
         transition = Transition(
             torch.from_numpy(TransitionSums.from_sequences(sequences, leading(fitted.vectors)).solve())
@@ -102,7 +102,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
         weights = refitted_weights(fitted, transition, weights, seen, since, until, USERS, sizes, lowers)
     if weights.information is None:
         raise _nothing_to_choose_on("has no likes that come after enough earlier events in time")
-    chosen = {**asdict(found.settings), "order_weights": weights.weights.tolist(), "dislike_strength": strength}
+    chosen = {**asdict(best.settings), "order_weights": weights.weights.tolist(), "dislike_strength": strength}
     return {**chosen, **given}
 
 
@@ -117,7 +117,7 @@ def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: 
         return lambda pieces: counts.expand(len(range(*pieces.rows.indices(validation.n_users))), -1).clone()
 
     standings = validation.contest([candidate(life) for life in lives])
-    best = max(zip(standings, lives, strict=True), key=lambda each: each[0].value)[1]
+    best = max(zip(standings, lives, strict=True), key=lambda pair: pair[0].value)[1]
     return {"half_life": best, **given}
 
 
@@ -136,8 +136,8 @@ def chosen_features(
     """Choose what the family makes of features of items, ``[n_items, n_features]``, on what comes next in time."""
     _, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     start = FeatureSettings.split(given)[0]
-    found = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, ITERATIONS, given)
-    return asdict(found.settings)
+    best = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, ITERATIONS, given)
+    return asdict(best.settings)
 
 
 _Tuned = tuple[np.ndarray, SignedGraph, Validation, SearchResult]
@@ -145,8 +145,8 @@ _Tuned = tuple[np.ndarray, SignedGraph, Validation, SearchResult]
 
 def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSettings:
     """Return the settings of the filter with the verdicts that ``accuracy_price`` pays for."""
-    train, graph, validation, found = tuned
-    fitted, numbers = found.fit(graph, ITERATIONS), validation.numbers
+    train, graph, validation, best = tuned
+    fitted, numbers = best.fit(graph, ITERATIONS), validation.numbers
     assert numbers is not None
     user, item, like, time = edges.where(train).verdicts
     likes, dislikes = ((user[side], item[side], time[side]) for side in (like, ~like))
@@ -164,7 +164,7 @@ def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSet
 
     price = float(given.get("accuracy_price", ACCURACY_PRICE))
     with personal.remembering():
-        return spend(at, validation, found.settings, price, personal.timed, given)
+        return spend(at, validation, best.settings, price, personal.timed, given)
 
 
 def _tuned(
@@ -178,8 +178,8 @@ def _tuned(
     graph = graph_of(edges.where(train), n_users, n_items)
     validation = _validation(edges, train, graph, users, given)
     start, _ = FilterSettings.split(given)
-    found = tune(graph, validation, start, ITERATIONS, given, taste_alone=taste_alone)
-    return train, graph, validation, found
+    best = tune(graph, validation, start, ITERATIONS, given, taste_alone=taste_alone)
+    return train, graph, validation, best
 
 
 def _what_comes_next(

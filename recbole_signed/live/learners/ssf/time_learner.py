@@ -162,7 +162,7 @@ class TimeLearner(SpectralLearner):
         return Transition(torch.from_numpy(self.operator)) if self.operator.size else None
 
     def _made_filter(self) -> OrderFilter:
-        recent = torch.from_numpy(np.stack([each.counts.astype(np.float32) for each in self._recent]))
+        recent = torch.from_numpy(np.stack([trend.counts.astype(np.float32) for trend in self._recent]))
         return OrderFilter(super()._made_filter(), Order(self.weights, self._pairs, recent, self._transition))
 
     @property
@@ -233,7 +233,7 @@ def refitted_weights(
     vectors = torch.zeros(n_items, fitted.vectors.shape[1])
     vectors[: len(fitted.vectors)] = fitted.vectors
     likes, dislikes = (
-        torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
+        torch.from_numpy(np.bincount(item[old & side], minlength=n_items)).float() for side in (like, ~like)
     )
     earlier = fitted.following(vectors, ItemCounters.from_counts(likes, dislikes))
     sequences = Sequences.from_edges(user[old], item[old], like[old], time[old], n_users, edges.item_keys)
