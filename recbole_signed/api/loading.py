@@ -46,7 +46,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     scratch = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = Path(scratch.name)
     bundled = _unpack(path, folder)
-    state = read_checkpoint(folder / CHECKPOINT if bundled else path)
+    state = read_checkpoint(folder / CHECKPOINT if bundled else path, path)
     config = state["config"]
     # no data set that another process pickled is read in place of the files
     for key, value in {**copies_in(scratch.name), "device": place, "show_progress": False}.items():

@@ -92,6 +92,10 @@ def _may_build(unpickler: Any) -> bool:
     return not by_attribute and not isinstance(target, shared)
 
 
+class UnknownNameError(pickle.UnpicklingError):
+    """A file names a class or function that is not trusted; the message says what makes it so."""
+
+
 class CheckpointUnpickler(pickle._Unpickler):
     """Rebuilds what RecBole's checkpoints hold, and calls nothing else.
 
@@ -179,7 +183,7 @@ class CheckpointUnpickler(pickle._Unpickler):
             if path == f"{module}.{name}":
                 self.by_user[id(target)] = target
                 return self._may_call(target)
-        raise pickle.UnpicklingError(
+        raise UnknownNameError(
             f"This file names '{module}.{name}', which RecBole's own checkpoints do not hold, so it was not "
             "loaded; if you trust the file, register the model first (register_model, --import), allow the name with "
             "torch.serialization.add_safe_globals, or your package with recbole_signed.compat.checkpoint.TRUSTED_ROOTS."

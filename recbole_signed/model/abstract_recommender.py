@@ -50,7 +50,7 @@ class SignedRecommender(GeneralRecommender):
             :class:`~recbole_signed.lab.upstream.bundle.ExportRecipe`. Empty: what ``lab/upstream/recipes.yaml`` has
             for it.
         parameter_ranges: key -> the values that a parameter may have, beside those that all models share
-            (:data:`recbole_signed.plugin.ranges.RANGES`), as :meth:`recbole_signed.plugin.ranges.Interval.of` reads
+            (:data:`recbole_signed.plugin.ranges.RANGES`), as :meth:`recbole_signed.plugin.ranges.Interval.parse` reads
             them. A run and a search space of ``tune`` are checked against it.
     """
 

@@ -171,7 +171,6 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
         return 0
     for request in missing:  # before any of them runs, which may take hours
         request.refuse_unknown_keys()
-        request.refuse_unknown_metrics()
     store.open()
     with (
         raised_by_sigterm(KeyboardInterrupt),

@@ -88,12 +88,6 @@ class RunSpec:
         except UsageError as error:
             raise UsageError(f"{self.label} on {self.section}: {error}") from error
 
-    def refuse_unknown_metrics(self) -> None:
-        """Refuse metrics that the run would not know, without importing RecBole."""
-        given, chosen = self.settings.get("metrics") or [], self.settings.get("valid_metric")
-        named = [*([given] if isinstance(given, str) else given), *([chosen.partition("@")[0]] if chosen else [])]
-        registry.check_metrics(named, f"{self.label} on {self.section}: ")
-
 
 @dataclass(frozen=True)
 class PlannedRow:
@@ -309,6 +303,8 @@ class TableSpec(TableParts):
                 groups = [*_gamma_labels(layers.get("signed_gamma")), ""]
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
+        chosen = str(layers.get("valid_metric") or "").partition("@")[0]
+        registry.check_metrics([*judged.metrics, *([chosen] if chosen else [])], f"{label}: ")
         return judged.metrics
 
 

@@ -17,7 +17,13 @@ from recbole.data import create_dataset, data_preparation
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model, init_seed
 
-from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, TRAINED_VOCABULARY, VOCABULARY, check_archive
+from recbole_signed.compat.checkpoint import (
+    CHECKPOINT_PICKLE,
+    TRAINED_VOCABULARY,
+    VOCABULARY,
+    UnknownNameError,
+    check_archive,
+)
 from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing, require_file
@@ -196,20 +202,22 @@ def _grown(value: torch.Tensor, fresh: torch.Tensor | None) -> torch.Tensor:
 # ---- a model as a checkpoint has it, on the data that it was trained on ----
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Read a checkpoint that RecBole's trainers wrote; no code in it is run."""
-    path = Path(path)
+def read_checkpoint(path: Path | str, shown: Path | str | None = None) -> dict[str, Any]:
+    """Read a checkpoint that RecBole's trainers wrote, which messages call ``shown``; no code in it is run."""
+    path, shown = Path(path), shown or path
     require_file(path, "a checkpoint (.pth) in it")
     try:
         check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
+    except UnknownNameError as error:
+        raise UsageError(f"{shown}: {error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         raise UsageError(
-            f"{path} can't be read as a checkpoint ({why}); restore it from a copy, or train again."
+            f"{shown} can't be read as a checkpoint ({why}); restore it from a copy, or train again."
         ) from error
     if not isinstance(state, dict) or "config" not in state or "state_dict" not in state:
-        raise UsageError(f"{path} is not a checkpoint of RecBole: it holds no configuration and no parameters.")
+        raise UsageError(f"{shown} is not a checkpoint of RecBole: it holds no configuration and no parameters.")
     return state
 
 

@@ -132,6 +132,12 @@ class SignedTrainer(Trainer):
             grown = self._resumed != vocabulary_of(self._dataset)
         if grown:  # a score on other data is no measure
             self.best_valid_score, self.best_valid_result = -math.inf if self.valid_metric_bigger else math.inf, None
+        elif self._resumed and valid_data and not self.best_valid_result and math.isfinite(self.best_valid_score):
+            # RecBole's own trainer keeps the score of the best state, which is the resumed one, and not its result
+            here = rng_state(None)
+            self.eval_collector.data_collect(train_data)
+            self.best_valid_result = super()._valid_epoch(valid_data)[1]
+            set_rng_state(here)
         if self._states and not self.one_pass:
             set_loader_state(self._states, train_data)
         if not self.one_pass:

@@ -26,10 +26,10 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import group_metrics, metrics, sign_aware_metrics
 from recbole_signed.evaluation.metrics import PooledNDCG
+from recbole_signed.lab.significance import significance
 from recbole_signed.plugin import registry
 from recbole_signed.runs import TableSpec
 from recbole_signed.runs.metric_columns import metric_column
-from recbole_signed.runs.spec import RunSpec
 
 METRIC = """
 import numpy as np
@@ -106,15 +106,18 @@ def registered() -> Iterator[str]:
 
 
 def test_what_a_process_would_not_know_is_refused_before_it_starts(folder: Path, registered: str) -> None:
-    request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, {"metrics": ["NDCG", registered]}, "", "")
-    check_refused("Pop on toy-signed: the metric OfTheScript is defined in the script", request.refuse_unknown_metrics)
-    with pytest.raises(UsageError, match=r"there is no metric named 'Recal'; did you mean 'Recall'"):
-        RunSpec("P", "d", "Pop", "d", 1, {"valid_metric": "Recal@10"}, "", "").refuse_unknown_metrics()
     assert metric_column("ofthescript@5").header == "OfTheScript@5"
-    text = TABLE.replace("FirstDislikes", "Own").replace("columns: [firstdislikes@5]", "columns: [ndcg@5]")
-    (folder / "t.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=r"Pop on toy-signed: there is no metric named 'Own'; .*--import FILE.py"):
-        recbole_signed.compare("t.yaml")
+    plain = TABLE.replace("columns: [firstdislikes@5]", "columns: [ndcg@5]")
+    for text, said in (
+        (plain.replace("FirstDislikes", registered), "Pop: the metric OfTheScript is defined in the script"),
+        (plain.replace(": FirstDislikes", ": Recal"), "Pop: there is no metric named 'FirstDislikes'"),
+        (plain.replace(", FirstDislikes]", "]").replace(": First", ": NDC"), "Pop: there is no metric named 'NDCDis"),
+        (TABLE, r"Pop: there is no metric named 'FirstDislikes'; did you mean"),
+    ):
+        (folder / "t.yaml").write_text(text, encoding="utf-8")
+        for finished in (False, True):  # in a table of rows that are there it would have no direction
+            check_refused(said, recbole_signed.compare, "t.yaml", finished=finished)
+        check_refused(said, significance, "t.yaml")
     assert not Path("runs").exists(), "no log of a run"
 
 

@@ -199,7 +199,7 @@ def test_without_an_event_id_an_announcement_of_other_features_is_another_event(
     ],
 )
 def test_a_program_gets_an_error_for_what_is_no_event(events: Any, message: str) -> None:
-    check_refused(message, EventBatch.of, events)
+    check_refused(message, EventBatch.from_events, events)
 
 
 anything = st.recursive(

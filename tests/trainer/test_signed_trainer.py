@@ -209,6 +209,19 @@ def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(name: s
     assert second[0].curve[-1][0] == 4
 
 
+@pytest.mark.parametrize("name", ["LightGCN", "SGCN"])
+def test_a_resumed_training_that_gets_no_better_has_the_result_of_its_best_state(
+    name: str, start: Callable[..., Any]
+) -> None:
+    keys = {"train_batch_size": 128, "learning_rate": 0.01}
+    first = start(name, epochs=2, **keys)
+    path, (_, best) = first[0].saved_model_file, fit(first, saved=True)
+    torch.save({**torch.load(path, weights_only=False), "best_valid_score": 0.99}, path)  # no state after it is as good
+    second = start(name, epochs=4, **keys, resume=path)
+    assert fit(second) == (0.99, best)
+    assert second[0].curve[-1][0] == 4
+
+
 @pytest.mark.parametrize("name", ["DiffRec", "LDiffRec", "LINE", "MacridVAE", "MultiVAE"])
 def test_what_a_training_changes_beside_parameters_goes_on_too(name: str, start: Callable[..., Any]) -> None:
     """Counters of annealing, losses of the past, what is sampled next."""

@@ -172,7 +172,7 @@ def significance(
         "seed": seed,
         "n_comparisons": n_comparisons,
         "comparisons": comparisons,
-        "notes": list(dict.fromkeys([*notes, *_floor_note(comparisons, n_comparisons, resamples, alpha)])),
+        "notes": list(dict.fromkeys([*notes, *_floor_note(n_comparisons, resamples, alpha)])),
     }
     if whole:
         keep(rows_file, against, values_digest(spec, shown), outcome, {pair for pool in pools for pair in pool.pairs})
@@ -389,7 +389,7 @@ def _correct(rows: list[dict[str, Any]], alpha: float) -> int:
     return n_comparisons
 
 
-def _floor_note(rows: Sequence[Mapping[str, Any]], n_comparisons: int, resamples: int, alpha: float) -> list[str]:
+def _floor_note(n_comparisons: int, resamples: int, alpha: float) -> list[str]:
     if not n_comparisons or n_comparisons / (resamples + 1) < alpha:
         return []
     enough = int(np.ceil(n_comparisons / alpha))

@@ -179,7 +179,9 @@ def tune_table(
         for cell in spec.planned_rows(section):
             takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
             gamma = gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma"))
-            has_space = space_file(cell.model).is_file() or gamma > 0  # then of the dislike aversion, see `Space.of`
+            has_space = (
+                space_file(cell.model).is_file() or gamma > 0
+            )  # then of the dislike aversion, see `Space.from_file`
             if cell.tuned and not takes_over and has_space:
                 first = cells.setdefault((_name(cell) or cell.dataset, cell.model), cell)
                 if _fixed(first, plan) != _fixed(cell, plan):

@@ -161,7 +161,7 @@ class EdgeState:
         return self._pairs
 
     def nearest(self, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
-        """Return what is nearest to items by all users' likes (:meth:`NearestItems.of`); rows follow each change."""
+        """Return what is nearest to items by all users' likes (:meth:`NearestItems.find`); rows follow each change."""
         if self._nearest is None:
             self._nearest = NearestItems()
         return self._nearest.find(self, items, keys, most)
