@@ -155,8 +155,7 @@ class Recommender:
             A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user,
             null where nothing is known of the item), ``rank`` (Int32, from 1) and ``known`` (Boolean: whether the model
             knows edges of that user). Users come in the order given, items best first. Items with equal scores stand in
-            an order that a hash of their ids draws, so a ranking does not depend on the order of the rows that the
-            model was fitted to.
+            an order that a hash of their ids draws, whatever the order of the rows was that the model was fitted to.
 
         Raises:
             UsageError: an id or ``include_seen`` of a wrong type, k below 1, an item that the model does not know, or a
