@@ -30,8 +30,8 @@ def main() -> None:
     """Print one figure a line."""
     modules = [*PACKAGE.rglob("*.py")]
     sources = [*modules, *PACKAGE.rglob("*.pyi")]
-    rooms = {name: [each for each in sources if PACKAGE / name in each.parents] for name in ("live", "lab", "cli")}
-    rooms["core"] = [each for each in sources if not any(each in room for room in rooms.values())]
+    rooms = {name: [file for file in sources if PACKAGE / name in file.parents] for name in ("live", "lab", "cli")}
+    rooms["core"] = [file for file in sources if not any(file in room for room in rooms.values())]
     figures = {f"lines of {name}": lines(room) for name, room in rooms.items()}
     figures |= {"lines of the package": lines(sources), "lines of tests": lines((ROOT / "tests").rglob("*.py"))}
     figures |= {"modules": len(modules), "exported names": exported()}

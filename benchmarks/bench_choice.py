@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     table = TableSpec.read(TABLES / f"{args.table}.yaml").only(labels, names)
     figures = []
     for name in names:
-        rows = {each.label: each for each in table.planned_rows(name)}
+        rows = {row.label: row for row in table.planned_rows(name)}
         seconds = dict.fromkeys(labels, float("inf"))
         cache = DataCache()
         for label in labels * args.repeat:

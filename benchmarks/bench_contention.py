@@ -106,8 +106,8 @@ def main() -> None:
                     time.sleep(0.2)
                     loaded.append(seconds(script, Path(folder)))
                 finally:
-                    for each in burners:
-                        each.kill()
+                    for burner in burners:
+                        burner.kill()
             one, other = statistics.median(quiet), statistics.median(loaded)
             print(f"{name:52} {one:10.4f} {other:10.4f} {other / one:6.2f}", flush=True)
 

@@ -86,34 +86,34 @@ def measure_lean(file: Path) -> dict[str, float]:
     }
 
 
-def recbole_figures(found: dict[str, float], rows: int) -> list[Figure]:
+def recbole_figures(readings: dict[str, float], rows: int) -> list[Figure]:
     scale = max(1.0, rows / ROWS)
     label = f"{rows:,} rows through RecBole"
-    growth = (found["peak"] - found["base"]) / (17 * rows)
+    growth = (readings["peak"] - readings["base"]) / (17 * rows)
     return [
-        Figure(f"{label}, read and remap", found["load_s"], "s"),
-        Figure(f"{label}, split, samplers, loaders", found["prepare_s"], "s"),
-        Figure(f"{label}, in all", found["load_s"] + found["prepare_s"], "s", SECONDS * scale),
-        Figure(f"{label}, peak memory", found["peak"] / 2**30, "GiB", GIB * scale * 1e9 / 2**30),
+        Figure(f"{label}, read and remap", readings["load_s"], "s"),
+        Figure(f"{label}, split, samplers, loaders", readings["prepare_s"], "s"),
+        Figure(f"{label}, in all", readings["load_s"] + readings["prepare_s"], "s", SECONDS * scale),
+        Figure(f"{label}, peak memory", readings["peak"] / 2**30, "GiB", GIB * scale * 1e9 / 2**30),
         Figure(f"{label}, peak over that of the libraries / edges", growth, "times"),
-        Figure(f"{label}, negatives of an epoch ({found['epoch_rows']:,.0f} likes)", found["epoch_s"], "s"),
-        Figure(f"{label}, graph", found["graph_s"], "s"),
+        Figure(f"{label}, negatives of an epoch ({readings['epoch_rows']:,.0f} likes)", readings["epoch_s"], "s"),
+        Figure(f"{label}, graph", readings["graph_s"], "s"),
     ]
 
 
-def lean_figures(found: dict[str, float], rows: int) -> list[Figure]:
+def lean_figures(readings: dict[str, float], rows: int) -> list[Figure]:
     label = f"{rows:,} rows, edges and graph"
     return [
-        Figure(f"{label}, read", found["read_s"], "s"),
-        Figure(f"{label}, graph", found["graph_s"], "s"),
+        Figure(f"{label}, read", readings["read_s"], "s"),
+        Figure(f"{label}, graph", readings["graph_s"], "s"),
         Figure(
             f"{label}, peak over that of the libraries / edges",
-            (found["peak"] - found["base"]) / found["edges"],
+            (readings["peak"] - readings["base"]) / readings["edges"],
             "times",
             TIMES,
         ),
-        Figure(f"{label}, peak with the libraries / edges", found["peak"] / found["edges"], "times"),
-        Figure(f"{label}, peak memory", found["peak"] / MIB, "MiB"),
+        Figure(f"{label}, peak with the libraries / edges", readings["peak"] / readings["edges"], "times"),
+        Figure(f"{label}, peak memory", readings["peak"] / MIB, "MiB"),
     ]
 
 
@@ -125,8 +125,8 @@ def main() -> int:
     chosen = options.parse_args()
     if chosen.measure:
         path, file = chosen.measure[0], Path(chosen.measure[1])
-        found = measure_lean(file) if path == "lean" else measure_recbole(file.parents[1], file.stem)
-        print(json.dumps(found))
+        readings = measure_lean(file) if path == "lean" else measure_recbole(file.parents[1], file.stem)
+        print(json.dumps(readings))
         return 0
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -139,8 +139,8 @@ def main() -> int:
             for path, figures_of in (("recbole", recbole_figures), ("lean", lean_figures)):
                 if chosen.only in (None, path):
                     print(f"measuring {path} at {rows:,} rows ...", file=sys.stderr)
-                    found = in_fresh_process(__file__, "--measure", path, str(file), folder=Path(scratch))
-                    figures += figures_of(found, rows)
+                    readings = in_fresh_process(__file__, "--measure", path, str(file), folder=Path(scratch))
+                    figures += figures_of(readings, rows)
     return report(figures, chosen.json)
 
 

@@ -70,7 +70,7 @@ def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
     stock_config = Config(model="BPR", dataset=name, config_dict={**settings, "eval_batch_size": RECBOLE_BATCH})
     theirs = FullSortEvalDataLoader(stock_config, parts[2], sampler)
     theirs_made = time.perf_counter()
-    found: dict[str, Any] = {
+    readings: dict[str, Any] = {
         "users": len(ours.users),
         "items": parts[2].item_num - 1,
         "batch": ours.step,
@@ -81,26 +81,26 @@ def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
     for key, loader in (("", ours), ("recbole_", theirs)) * repeat:
         begin = time.perf_counter()
         metrics = trainer.evaluate(loader, load_best_model=False, show_progress=False)
-        found[key + "s"] = min(found.get(key + "s", float("inf")), time.perf_counter() - begin)
-        found[key + "metrics"] = dict(metrics)
+        readings[key + "s"] = min(readings.get(key + "s", float("inf")), time.perf_counter() - begin)
+        readings[key + "metrics"] = dict(metrics)
         if not key:
-            found["peak"] = memory("VmHWM")
-    return found
+            readings["peak"] = memory("VmHWM")
+    return readings
 
 
-def figures_of(found: dict[str, Any], name: str) -> list[Figure]:
-    label = f"{name}, {found['users']:,} users x {found['items']:,} items"
-    ours, theirs = found["metrics"], found["recbole_metrics"]
+def figures_of(readings: dict[str, Any], name: str) -> list[Figure]:
+    label = f"{name}, {readings['users']:,} users x {readings['items']:,} items"
+    ours, theirs = readings["metrics"], readings["recbole_metrics"]
     different = sum(ours[metric] != theirs[metric] for metric in theirs)
     shown = ", ".join(f"{metric} {ours[metric]:.4f}" for metric in ("recall@20", "ndcg@20"))
     return [
-        Figure(f"{label}, RecBole's default (1 user a batch)", found["recbole_s"], "s"),
-        Figure(f"{label}, signed ({found['batch']} users a batch)", found["s"], "s"),
-        Figure(f"{label}, faster by", found["recbole_s"] / found["s"], "times", TIMES_FASTER, at_least=True),
+        Figure(f"{label}, RecBole's default (1 user a batch)", readings["recbole_s"], "s"),
+        Figure(f"{label}, signed ({readings['batch']} users a batch)", readings["s"], "s"),
+        Figure(f"{label}, faster by", readings["recbole_s"] / readings["s"], "times", TIMES_FASTER, at_least=True),
         Figure(f"{label}, metrics that differ ({shown})", different, f"of {len(theirs)}", 0),
-        Figure(f"{label}, making RecBole's sampler and loader", found["recbole_made_s"], "s"),
-        Figure(f"{label}, making the signed loader", found["made_s"], "s"),
-        Figure(f"{label}, peak memory gained by evaluating", (found["peak"] - found["base"]) / MIB, "MiB"),
+        Figure(f"{label}, making RecBole's sampler and loader", readings["recbole_made_s"], "s"),
+        Figure(f"{label}, making the signed loader", readings["made_s"], "s"),
+        Figure(f"{label}, peak memory gained by evaluating", (readings["peak"] - readings["base"]) / MIB, "MiB"),
     ]
 
 

@@ -59,7 +59,7 @@ def misses(
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Return whether 0 lies outside the 95 % interval, and outside the always-valid one ``[runs, looks]``."""
     n, rate, variance = (
-        np.stack(each) for each in zip(*(rates(shown, likes, of, looks) for of in (treated, 1 - treated)), strict=True)
+        np.stack(pair) for pair in zip(*(rates(shown, likes, of, looks) for of in (treated, 1 - treated)), strict=True)
     )
     pooled = rates(shown, likes, np.ones_like(shown), looks)[2]
     factor = np.array([confidence_sequence(1.0, int(look)) for look in looks])
@@ -68,8 +68,8 @@ def misses(
         degrees = parts.sum(0) ** 2 / (parts**2 / (n - 1)).sum(0)
         half = t.ppf(0.975, degrees) * np.sqrt(parts.sum(0))
         always = factor * np.sqrt((np.maximum(variance, pooled) / n).sum(0))
-        told = (n >= 2).all(0) & (variance > 0).any(0)
-        return {"fixed": told & (difference > half), "always": told & (difference > always)}
+        known = (n >= 2).all(0) & (variance > 0).any(0)
+        return {"fixed": known & (difference > half), "always": known & (difference > always)}
 
 
 def check(rng: np.random.Generator) -> None:
@@ -80,28 +80,28 @@ def check(rng: np.random.Generator) -> None:
         users = pl.DataFrame({**columns, **{f"{name}_before": 0 * shown[0] for name in COUNTS}}).with_columns(
             variant=pl.Series(np.where(treated[0] > 0, "b", "a")), propensity=0.5, first=pl.int_range(pl.len())
         )
-        found = experiment_report(users, "a", {"a": 0.7, "b": 0.3})["comparisons"][0]
+        comparison = experiment_report(users, "a", {"a": 0.7, "b": 0.3})["comparisons"][0]
         _, rate, _ = rates(shown, likes, treated, np.array([300]))
         _, other, _ = rates(shown, likes, 1 - treated, np.array([300]))
         own = misses(shown, likes, treated, np.array([300]))
-        assert np.isclose(found["difference"], rate - other)
-        assert own["fixed"][0, 0] == (not found["low"] <= 0 <= found["high"])
-        assert own["always"][0, 0] == (not found["always_valid"][0] <= 0 <= found["always_valid"][1])
+        assert np.isclose(comparison["difference"], rate - other)
+        assert own["fixed"][0, 0] == (not comparison["low"] <= 0 <= comparison["high"])
+        assert own["always"][0, 0] == (not comparison["always_valid"][0] <= 0 <= comparison["always_valid"][1])
 
 
 def intervals(rng: np.random.Generator, runs: int) -> None:
     print("one look, 1,000 users: how often the 95 % interval of equal variants leaves out 0")
     for kind in KINDS:
         for share in (0.5, 0.1):
-            found = misses(*draw(rng, kind, (runs, 1000), share), np.array([1000]))["fixed"].mean()
-            print(f"  {kind:6} share {share}: {found:.1%} +- {np.sqrt(found * (1 - found) / runs):.1%}")
+            rate = misses(*draw(rng, kind, (runs, 1000), share), np.array([1000]))["fixed"].mean()
+            print(f"  {kind:6} share {share}: {rate:.1%} +- {np.sqrt(rate * (1 - rate) / runs):.1%}")
     looks = np.arange(20, 5001, 20)
     print("a look every 20 users up to 5,000: how often an interval of equal variants ever leaves out 0")
     for kind in KINDS:
         for share in (0.5, 0.1):
             wrong = [misses(*draw(rng, kind, (100, 5000), share), looks) for _ in range(max(runs // 400, 1))]
-            ever = {name: np.concatenate([each[name].any(1) for each in wrong]) for name in ("fixed", "always")}
-            always, fixed = (f"{each.mean():.1%}" for each in (ever["always"], ever["fixed"]))
+            ever = {name: np.concatenate([batch[name].any(1) for batch in wrong]) for name in ("fixed", "always")}
+            always, fixed = (f"{missed.mean():.1%}" for missed in (ever["always"], ever["fixed"]))
             print(f"  {kind:6} share {share}: always valid {always}, 95 % {fixed}, of {len(ever['fixed'])}")
 
 
@@ -110,7 +110,7 @@ def power(rng: np.random.Generator, runs: int) -> None:
     for rate, effect, shown in ((0.1, 0.05, 20), (0.1, 0.6, 1)):
         with mock.patch.object(ab_report, "OVERDISPERSION", 1.0):  # that of the draws below
             n = ab_report.users_needed(rate, effect, shown)
-        control, treated = (rng.binomial(shown, each, (runs, n)) / shown for each in (rate, rate * (1 + effect)))
+        control, treated = (rng.binomial(shown, chance, (runs, n)) / shown for chance in (rate, rate * (1 + effect)))
         z = (treated.mean(1) - control.mean(1)) / np.sqrt((treated.var(1, ddof=1) + control.var(1, ddof=1)) / n)
         pvalues = 2 * t.sf(np.abs(z), 2 * n - 2)
         alone, corrected = (f"{(p < 0.05).mean():.1%}" for p in (pvalues, 1 - (1 - pvalues) ** 3))
@@ -130,9 +130,9 @@ def interleaving(rng: np.random.Generator, runs: int) -> None:
                 "variant": ["a", "b"] * 600,
             }
             likes = rng.binomial(5, np.tile(shares, 600))
-            found = interleaving_report(pl.DataFrame({**rows, "likes": likes, "dislikes": 0 * likes}), ("a", "b"))
-            low += found["pvalue"] < 0.05
-            sides.append(found["share"])
+            report = interleaving_report(pl.DataFrame({**rows, "likes": likes, "dislikes": 0 * likes}), ("a", "b"))
+            low += report["pvalue"] < 0.05
+            sides.append(report["share"])
         print(f"  {name}: {low / (runs // 10):.1%}, mean share {np.mean(sides):.3f}, of {runs // 10}")
 
 

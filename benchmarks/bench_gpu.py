@@ -58,7 +58,8 @@ def main() -> None:
     )
     for model in given.models.split(","):
         cpu, gpu = (
-            measured(model, given.dataset, given.epochs, given.data_path.resolve(), gpu=each) for each in (False, True)
+            measured(model, given.dataset, given.epochs, given.data_path.resolve(), gpu=on_gpu)
+            for on_gpu in (False, True)
         )
         parts = [f"{cpu[key]:9.2f} {gpu[key]:9.2f} {cpu[key] / gpu[key]:6.1f}" for key in ("fit", "eval")]
         print(f"{model:14} {' '.join(parts)} {cpu['ndcg']:.4f} {gpu['ndcg']:.4f}", flush=True)

@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     n_users, n_items = max(10, options.edges // 20), max(10, options.edges // 200)
-    found: dict[str, object] = {"edges_drawn": options.edges, "users": n_users, "items": n_items}
+    readings: dict[str, object] = {"edges_drawn": options.edges, "users": n_users, "items": n_items}
     folder = Path(tempfile.mkdtemp(dir=options.folder))
 
     user, item = rng.integers(1, n_users + 1, options.edges), draw(rng, options.edges, n_items)
@@ -78,17 +78,17 @@ def main() -> None:
     state = OnlineState.open(folder)
     start = time.perf_counter()
     state.bulk_load(users, items, user, item, kind, stamps)
-    found["bulk_load_s"] = time.perf_counter() - start
+    readings["bulk_load_s"] = time.perf_counter() - start
     del user, item, kind, stamps
-    found["edges"] = len(state.edges)
-    found["largest_item_degree"] = int(np.max(state.edges.item_likes + state.edges.item_dislikes))
+    readings["edges"] = len(state.edges)
+    readings["largest_item_degree"] = int(np.max(state.edges.item_likes + state.edges.item_dislikes))
 
     first, durable = 0, {}
     for size, times in ((1, 300), (10, 100), (100, 50), (1000, 20), (10_000, 5)):
         batches = [events(rng, size, first + i * size, n_users, n_items) for i in range(times)]
         first += size * times
         durable[size] = round(size * times / sum(seconds(lambda b=b: state.ingest(b)) for b in batches))  # type: ignore[misc]
-    found["durable_and_applied_events_per_s_by_batch"] = durable
+    readings["durable_and_applied_events_per_s_by_batch"] = durable
 
     append, apply, cpu = [], [], []
     for i in range(options.singles):
@@ -102,30 +102,30 @@ def main() -> None:
         cpu.append(time.process_time() - cpu_start)
         append.append(middle - start)
         apply.append(end - middle)
-    found["one_event_append"] = percentiles(append)
-    found["one_event_apply"] = percentiles(apply)
-    found["one_event_both"] = percentiles([a + b for a, b in zip(append, apply, strict=True)])
-    found["one_event_both_processor_time"] = percentiles(cpu)
+    readings["one_event_append"] = percentiles(append)
+    readings["one_event_apply"] = percentiles(apply)
+    readings["one_event_both"] = percentiles([a + b for a, b in zip(append, apply, strict=True)])
+    readings["one_event_both_processor_time"] = percentiles(cpu)
     reads = rng.integers(1, n_users, 2000).tolist()
-    found["read_user"] = percentiles([seconds(lambda u=u: state.edges.of_user(u)) for u in reads])  # type: ignore[misc]
+    readings["read_user"] = percentiles([seconds(lambda u=u: state.edges.of_user(u)) for u in reads])  # type: ignore[misc]
 
-    found["export_s"] = seconds(state.edges.export)
-    found["snapshot_s"] = seconds(lambda: state.snapshot({}, {}, model="bench"))
+    readings["export_s"] = seconds(state.edges.export)
+    readings["snapshot_s"] = seconds(lambda: state.snapshot({}, {}, model="bench"))
     replayed = 20_000
     for i in range(0, replayed, 1000):
         state.ingest(events(rng, 1000, first + options.singles + i, n_users, n_items))
     expected = state.edges.full_hash()
     state.close()
     reopened: list[OnlineState] = []
-    found["open_s"] = seconds(lambda: reopened.append(OnlineState.open(folder)))
-    found["recover_s"] = seconds(reopened[0].recover)
-    found["replay_20000_events_s"] = seconds(lambda: list(reopened[0].replay()))
+    readings["open_s"] = seconds(lambda: reopened.append(OnlineState.open(folder)))
+    readings["recover_s"] = seconds(reopened[0].recover)
+    readings["replay_20000_events_s"] = seconds(lambda: list(reopened[0].replay()))
     assert reopened[0].edges.full_hash() == expected
-    found["compact_s"] = seconds(reopened[0].compact)
+    readings["compact_s"] = seconds(reopened[0].compact)
     reopened[0].close()
-    found["state_MB"] = round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6, 1)
-    found["peak_memory_MB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
-    print(json.dumps(found, indent=1))
+    readings["state_MB"] = round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6, 1)
+    readings["peak_memory_MB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    print(json.dumps(readings, indent=1))
 
 
 if __name__ == "__main__":

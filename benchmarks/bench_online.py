@@ -123,7 +123,7 @@ PARTS = ("total", "durable", "compute", "all_cpu", "compute_cpu", "rank", "bare_
 
 def singles(trainer: Follower, events: Events, n: int, disk: Disk) -> dict[str, list[float]]:
     """Take n events one by one, and rank for the user of each; milliseconds."""
-    found: dict[str, list[float]] = {name: [] for name in PARTS}
+    times: dict[str, list[float]] = {name: [] for name in PARTS}
     for _ in range(n):
         batch = events.draw(1)
         started, cpu = time.perf_counter(), time.thread_time()
@@ -134,9 +134,9 @@ def singles(trainer: Follower, events: Events, n: int, disk: Disk) -> dict[str, 
         compute = total - trainer.durable
         values = (total, trainer.durable, compute, used, used - trainer.durable_cpu, total - (middle - started))
         for name, value in zip(PARTS, values, strict=False):
-            found[name].append(value * 1e3)
-        found["bare_sync"].append(disk.sync())
-    return found
+            times[name].append(value * 1e3)
+        times["bare_sync"].append(disk.sync())
+    return times
 
 
 def felt(trainer: Follower, events: Events, n: int) -> dict[str, list[float]]:
@@ -144,23 +144,23 @@ def felt(trainer: Follower, events: Events, n: int) -> dict[str, list[float]]:
 
     Of processor time, and of users with a dislike; which of the two rankings comes first alternates.
     """
-    found: dict[str, list[float]] = {"felt": [], "not_felt": []}
+    times: dict[str, list[float]] = {"felt": [], "not_felt": []}
     learner, state = trainer.learner, trainer.state
     assert learner is not None
     assert state is not None
     strengths = {"felt": learner.dislike_strength, "not_felt": 0.0}
-    while len(found["felt"]) < n:
+    while len(times["felt"]) < n:
         batch = events.draw(1)
         trainer.update(batch)
         if not state.edges.user_dislikes[state.users.id_of(batch.user_id[0])]:
             continue
-        for name in sorted(strengths, reverse=bool(len(found["felt"]) % 2)):
+        for name in sorted(strengths, reverse=bool(len(times["felt"]) % 2)):
             learner.dislike_strength = strengths[name]
             cpu = time.thread_time()
             trainer.recommend(batch.user_id[0], 20)
-            found[name].append((time.thread_time() - cpu) * 1e3)
+            times[name].append((time.thread_time() - cpu) * 1e3)
     learner.dislike_strength = strengths["felt"]
-    return found
+    return times
 
 
 def percentiles(times: list[float]) -> dict[str, float]:
@@ -174,31 +174,33 @@ def measure(edges: int, n_singles: int, model: str, graph: Path, folder: Path) -
     with np.load(graph) as loaded:
         user, item, sign, times = (loaded[name] for name in ("users", "items", "signs", "times"))
     n_users, n_items = int(user.max()) + 1, int(item.max()) + 1
-    found: dict[str, Any] = {"edges": edges, "users": n_users, "items": n_items}
+    readings: dict[str, Any] = {"edges": edges, "users": n_users, "items": n_items}
     state = OnlineState.open(folder / "state")
     tokens = [[f"{what}-{number}" for number in range(n)] for what, n in (("user", n_users), ("item", n_items))]
     kind = np.where(sign > 0, LIKE, DISLIKE).astype(np.int8)
     base = (*tokens, user + 1, item + 1, kind, times * 1000)
-    found["bulk_load_s"] = seconds(lambda base=base: state.bulk_load(*base))
+    readings["bulk_load_s"] = seconds(lambda base=base: state.bulk_load(*base))
     del base, kind, tokens, sign, times
     learner: Any = make_learner(model, SETTINGS[model])
     trainer = Follower(state, learner)
     sizes = state.edges.n_users, state.edges.n_items
-    found["fit_s"] = seconds(lambda: learner.fit(state.edges.export(), *sizes))
-    found["attach_s"] = seconds(lambda: learner.attach(state.edges))
-    found["peak_after_fit"] = memory("VmHWM")
+    readings["fit_s"] = seconds(lambda: learner.fit(state.edges.export(), *sizes))
+    readings["attach_s"] = seconds(lambda: learner.attach(state.edges))
+    readings["peak_after_fit"] = memory("VmHWM")
     events, disk = Events(user, item, n_users, n_items), Disk(folder)
     singles(trainer, events, 20, disk)
 
-    found["alone"] = {name: percentiles(each) for name, each in singles(trainer, events, n_singles, disk).items()}
-    for name, each in felt(trainer, events, n_singles).items():
-        found["alone"][name] = percentiles(each)
+    readings["alone"] = {
+        name: percentiles(values) for name, values in singles(trainer, events, n_singles, disk).items()
+    }
+    for name, values in felt(trainer, events, n_singles).items():
+        readings["alone"][name] = percentiles(values)
     for size, count in ((100, 30), (1000, 5)):
         batches = [events.draw(size) for _ in range(count)]
         cpu = time.process_time()
         took = seconds(lambda batches=batches: [trainer.update(batch) for batch in batches])
-        found[f"events_per_s_{size}"] = size * count / took
-        found[f"events_per_cpu_s_{size}"] = size * count / (time.process_time() - cpu)
+        readings[f"events_per_s_{size}"] = size * count / took
+        readings[f"events_per_cpu_s_{size}"] = size * count / (time.process_time() - cpu)
 
     refresh: dict[str, float] = {}
 
@@ -208,47 +210,49 @@ def measure(edges: int, n_singles: int, model: str, graph: Path, folder: Path) -
         refresh["wall_s"], refresh["cpu_s"] = time.perf_counter() - wall, time.thread_time() - cpu
 
     run()
-    found["refresh_alone"] = dict(refresh)
+    readings["refresh_alone"] = dict(refresh)
     thread = threading.Thread(target=run)
     beside: dict[str, list[float]] = {}
     thread.start()
     while thread.is_alive():
-        for name, each in singles(trainer, events, 1, disk).items():
-            beside.setdefault(name, []).extend(each)
+        for name, values in singles(trainer, events, 1, disk).items():
+            beside.setdefault(name, []).extend(values)
     thread.join()
-    found["refresh"] = refresh
-    found["beside"] = {name: percentiles(each) for name, each in beside.items()}
-    found["events_beside_refresh"] = len(beside["total"])
-    found["peak"] = memory("VmHWM")
+    readings["refresh"] = refresh
+    readings["beside"] = {name: percentiles(values) for name, values in beside.items()}
+    readings["events_beside_refresh"] = len(beside["total"])
+    readings["peak"] = memory("VmHWM")
     trainer.close()
-    return found
+    return readings
 
 
-def figures(found: dict[str, Any]) -> list[Figure]:
+def figures(readings: dict[str, Any]) -> list[Figure]:
     """Set what was found against the limits."""
-    edges = found["edges"]
+    edges = readings["edges"]
     large = edges >= 10_000_000
-    name = f"{edges / 1e6:g}M edges ({found['users']} users, {found['items']} items): "
+    name = f"{edges / 1e6:g}M edges ({readings['users']} users, {readings['items']} items): "
     made = [
-        Figure(name + "latency of one event, p99", found["alone"]["total"]["p99"], "ms", LATENCY.get(edges)),
+        Figure(name + "latency of one event, p99", readings["alone"]["total"]["p99"], "ms", LATENCY.get(edges)),
         Figure(
             name + "list of a user with dislikes, p99, over that without the personal verdict",
-            found["alone"]["felt"]["p99"] / found["alone"]["not_felt"]["p99"],
+            readings["alone"]["felt"]["p99"] / readings["alone"]["not_felt"]["p99"],
             "",
         ),
-        Figure(name + "events a second, durable, in hundreds", found["events_per_s_100"], "/s", 1000.0, at_least=True),
-        Figure(name + "refresh while events come", found["refresh"]["wall_s"], "s", 5.0 if large else None),
-        Figure(name + "peak memory", found["peak"] / 1e9, "GB", 4.0 if large else None),
+        Figure(
+            name + "events a second, durable, in hundreds", readings["events_per_s_100"], "/s", 1000.0, at_least=True
+        ),
+        Figure(name + "refresh while events come", readings["refresh"]["wall_s"], "s", 5.0 if large else None),
+        Figure(name + "peak memory", readings["peak"] / 1e9, "GB", 4.0 if large else None),
     ]
     for when in WHEN:
-        for part, values in found[when].items():
+        for part, values in readings[when].items():
             label = name + f"{WHEN[when]}, {part}, "
             made += [Figure(label + which, value, "ms") for which, value in values.items()]
-    for key, value in found.items():
+    for key, value in readings.items():
         if isinstance(value, float) and key not in ("peak", "events_per_s_100"):
             made.append(Figure(name + key, value, "s" if key.endswith("_s") else ""))
     for key in ("refresh_alone", "refresh"):
-        made += [Figure(name + f"{key} {part}", value, "") for part, value in found[key].items()]
+        made += [Figure(name + f"{key} {part}", value, "") for part, value in readings[key].items()]
     return made
 
 

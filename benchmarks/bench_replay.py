@@ -30,11 +30,11 @@ REST = 20
 
 async def at_rest(address: str) -> float:
     """Return the smallest resident memory of some seconds, MB: a refit that runs needs some for itself."""
-    found = []
+    sizes = []
     for _ in range(REST):
         await asyncio.sleep(1.0)
-        found.append(await asyncio.to_thread(memory, address))
-    return min(found)
+        sizes.append(await asyncio.to_thread(memory, address))
+    return min(sizes)
 
 
 async def replay(address: str, n_edges: int, n_items: int, n_events: int) -> tuple[list[float], int]:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=7500)
     parser.add_argument("--rank", type=int, default=64)
     given = parser.parse_args()
-    print("load of the machine before", *(f"{each:.1f}" for each in os.getloadavg()))
+    print("load of the machine before", *(f"{load:.1f}" for load in os.getloadavg()))
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "state"
         begin(folder, given.edges, given.items, given.rank)

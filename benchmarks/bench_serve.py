@@ -94,9 +94,9 @@ def flat_out(address: str, seconds: float) -> str:
     url = f"{address}/v1/users/u17/recommendations?k=20"
     words = ["wrk", "-t1", "-c4", f"-d{max(1, int(seconds))}", url]
     text = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found = re.search(r"Requests/sec:\s+(\S+)", text)
+    match = re.search(r"Requests/sec:\s+(\S+)", text)
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    return f"{float(found.group(1)) if found else float('nan'):.0f}" + (f", {failed.group(1)} failed" if failed else "")
+    return f"{float(match.group(1)) if match else float('nan'):.0f}" + (f", {failed.group(1)} failed" if failed else "")
 
 
 def processor_time(process: subprocess.Popen[str]) -> float:
@@ -128,8 +128,8 @@ async def bulk(client: httpx.AsyncClient, n_users: int, n_items: int, seconds: f
 def memory(address: str) -> float:
     """Return the resident memory of the service, MB."""
     text = httpx.get(f"{address}/metrics", timeout=60).text
-    found = re.search(r"^recbole_signed_resident_memory_bytes (\S+)", text, re.MULTILINE)
-    return float(found.group(1)) / 1e6 if found else float("nan")
+    match = re.search(r"^recbole_signed_resident_memory_bytes (\S+)", text, re.MULTILINE)
+    return float(match.group(1)) / 1e6 if match else float("nan")
 
 
 def show(name: str, value: str) -> None:
@@ -156,16 +156,18 @@ def measure(
 ) -> None:
     """Run the paced load and print what it took."""
     before = processor_time(process)
-    found = paced(address, n_users, n_items, seconds, rate)
+    outcome = paced(address, n_users, n_items, seconds, rate)
     used = processor_time(process) - before
-    show("load of the machine", " ".join(f"{each:.1f}" for each in os.getloadavg()))
-    show(f"answers at {rate:g}/s beside {rate:g} events/s, {label}", quantiles(np.array(found["answers"])))
-    show(f"event to visible in the next answer, {label}", quantiles(np.array(found["fresh"])))
-    show("failed answers, and dislikes that were shown again", str(found["failures"]))
-    n = len(found["answers"]) + 2 * len(found["fresh"])
-    if found["failures"] > n / 100:
-        raise SystemExit(f"{found['failures']} of {n} answers failed: these latencies are not those of lists.")
-    show("processor time of the writer, for a request; of the client", f"{1e3 * used / n:.1f} ms; {found['cpu']:.1f} s")
+    show("load of the machine", " ".join(f"{load:.1f}" for load in os.getloadavg()))
+    show(f"answers at {rate:g}/s beside {rate:g} events/s, {label}", quantiles(np.array(outcome["answers"])))
+    show(f"event to visible in the next answer, {label}", quantiles(np.array(outcome["fresh"])))
+    show("failed answers, and dislikes that were shown again", str(outcome["failures"]))
+    n = len(outcome["answers"]) + 2 * len(outcome["fresh"])
+    if outcome["failures"] > n / 100:
+        raise SystemExit(f"{outcome['failures']} of {n} answers failed: these latencies are not those of lists.")
+    show(
+        "processor time of the writer, for a request; of the client", f"{1e3 * used / n:.1f} ms; {outcome['cpu']:.1f} s"
+    )
 
 
 def main() -> None:
@@ -178,7 +180,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="lists and events a second, each")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
-    show("load of the machine before", " ".join(f"{each:.1f}" for each in os.getloadavg()))
+    show("load of the machine before", " ".join(f"{load:.1f}" for load in os.getloadavg()))
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "state"
         n_users = begin(folder, given.edges, given.items, given.rank)

@@ -45,27 +45,29 @@ def best(scores: torch.Tensor, users: SignedGraph) -> np.ndarray:
 
 def lists(fitted: SpectralFilter, graph: SignedGraph, users: np.ndarray) -> np.ndarray:
     """Return the best items of users that they have no edge to, ``[len(users), K]``."""
-    parts = (graph.rows(each) for each in np.array_split(users, -(-len(users) // AT_A_TIME)))
+    parts = (graph.rows(block) for block in np.array_split(users, -(-len(users) // AT_A_TIME)))
     return np.concatenate([best(fitted.scores(part), part) for part in parts])
 
 
 def without_decomposition(graph: SignedGraph, of: SignedGraph, users: np.ndarray) -> np.ndarray:
     """Return the best items of R R'R, fitted to a graph, for users of a graph."""
     matrix = Exposure.from_graph(graph, SETTINGS).matrix
-    rows = [np.sort(each) for each in np.array_split(users, -(-len(users) // AT_A_TIME))]
+    rows = [np.sort(block) for block in np.array_split(users, -(-len(users) // AT_A_TIME))]
     return np.concatenate(
-        [best(torch.from_numpy(((matrix[each] @ matrix.T) @ matrix).toarray()), of.rows(each)) for each in rows]
+        [best(torch.from_numpy(((matrix[block] @ matrix.T) @ matrix).toarray()), of.rows(block)) for block in rows]
     )
 
 
-def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.mean([len(np.intersect1d(*pair)) for pair in zip(found, wanted, strict=True)]) / K)
+def overlap(items: np.ndarray, others: np.ndarray) -> float:
+    return float(np.mean([len(np.intersect1d(*pair)) for pair in zip(items, others, strict=True)]) / K)
 
 
 def renumbered(graph: SignedGraph, users: np.ndarray, items: np.ndarray) -> SignedGraph:
     assert graph.user_keys is not None
     assert graph.item_keys is not None
-    likes, dislikes = (sp.csr_matrix(each[users][:, items]).sorted_indices() for each in (graph.likes, graph.dislikes))
+    likes, dislikes = (
+        sp.csr_matrix(matrix[users][:, items]).sorted_indices() for matrix in (graph.likes, graph.dislikes)
+    )
     return SignedGraph(likes, dislikes).keyed(graph.user_keys[users], graph.item_keys[items])
 
 
@@ -75,10 +77,10 @@ def without_some(graph: SignedGraph, users: np.ndarray, rng: np.random.Generator
     chosen = np.zeros(graph.n_users)
     chosen[users] = SHARE * graph.n_edges / theirs
     left = []
-    for each in (graph.likes, graph.dislikes):
-        edges = each.tocoo()
-        stays = rng.random(each.nnz) >= chosen[edges.row]
-        left.append(sp.csr_matrix((edges.data[stays], (edges.row[stays], edges.col[stays])), shape=each.shape))
+    for matrix in (graph.likes, graph.dislikes):
+        edges = matrix.tocoo()
+        stays = rng.random(matrix.nnz) >= chosen[edges.row]
+        left.append(sp.csr_matrix((edges.data[stays], (edges.row[stays], edges.col[stays])), shape=matrix.shape))
     return replace(graph, likes=left[0], dislikes=left[1])
 
 
@@ -99,7 +101,7 @@ def main(names: list[str]) -> None:
 
         exposure = Exposure.from_graph(graph, SETTINGS)
         _, values, vectors = svds(exposure.matrix.astype(np.float64), k=SETTINGS.rank, random_state=0)
-        values, exact = (torch.from_numpy(each.astype(np.float32).copy()) for each in (values[::-1], vectors[::-1].T))
+        values, exact = (torch.from_numpy(array.astype(np.float32).copy()) for array in (values[::-1], vectors[::-1].T))
         converged = overlap(own, lists(exposure.filter(RightFactors(values, exact, exact), SETTINGS), graph, everyone))
 
         half = rng.permutation(everyone)
@@ -107,7 +109,7 @@ def main(names: list[str]) -> None:
         fewer = without_some(graph, changed, rng)
         before = lists(SpectralFilter.fit(fewer, SETTINGS)[0], fewer, kept)
         refit = overlap(before, lists(fitted, graph, kept))
-        plain = overlap(*(without_decomposition(each, graph, kept) for each in (fewer, graph)))
+        plain = overlap(*(without_decomposition(trained, graph, kept) for trained in (fewer, graph)))
         sys.stdout.write(
             f"{name}: {graph.n_edges:,} edges, fit {seconds:.2f} s; same lists in another order {same:.2%}; "
             f"overlap with ARPACK {converged:.2%}; refit after {1 - fewer.n_edges / graph.n_edges:.2%} of other "

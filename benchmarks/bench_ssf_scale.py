@@ -75,9 +75,9 @@ def measure_arrays(folder: Path, n_users: int, n_items: int, threads: int, how: 
     likes, dislikes = ((users[chosen], items[chosen]) for chosen in (liked, ~liked))
     graph = SignedGraph.from_edges(likes, dislikes, n_users, n_items)
     del likes, dislikes, liked
-    found = clock.read("graph")
+    readings = clock.read("graph")
     fitted = SpectralFilter.fit(graph, settings)[0] if how == "matrix" else fit_graph(graph, settings)
-    return found | clock.read("fit") | {"peak": memory("VmHWM"), "first": float(fitted.values[0])}
+    return readings | clock.read("fit") | {"peak": memory("VmHWM"), "first": float(fitted.values[0])}
 
 
 def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> dict[str, float]:
@@ -101,15 +101,15 @@ def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> d
     del likes, dislikes, signs
     vectors = leading(fit_graph(graph, FilterSettings(rank=K, cutoff=16)).vectors)
     del graph
-    found = clock.read("filter")
+    readings = clock.read("filter")
     recent_of(items, times * 1000, liked, n_items)
     sequences = Sequences.from_edges(users, items, liked, times, n_users)
     del users, items, liked, times
-    found |= clock.read("order")
+    readings |= clock.read("order")
     TransitionSums.from_sequences(sequences, vectors).solve()
-    found |= clock.read("transition")
+    readings |= clock.read("transition")
     PairCounts.from_sequences(sequences, n_items)
-    return found | clock.read("pairs") | {"peak": memory("VmHWM")}
+    return readings | clock.read("pairs") | {"peak": memory("VmHWM")}
 
 
 def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, oversampling: int) -> dict[str, float]:
@@ -127,16 +127,16 @@ def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, overs
         n_edges = len(np.load(folder / f"{NAMES[0]}.npy", mmap_mode="r"))
         for first in range(0, n_edges, 1 << 23):  # mapped again: pages that stay mapped count as memory of this process
             arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES]
-            yield tuple(np.array(each[first : first + (1 << 23)]) for each in arrays)
+            yield tuple(np.array(array[first : first + (1 << 23)]) for array in arrays)
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         clock = Clock()
         shards = write_shards(Path(scratch) / "shards", pieces(), n_users, n_items)
-        found = clock.read("write") | {"write_peak": memory("VmHWM")}
+        readings = clock.read("write") | {"write_peak": memory("VmHWM")}
         reset_peak_memory()
         clock = Clock()
         fit_shards(shards, FilterSettings(rank=K, cutoff=16), oversampling=oversampling)
-        return found | clock.read("fit") | {"peak": memory("VmHWM")}
+        return readings | clock.read("fit") | {"peak": memory("VmHWM")}
 
 
 def random_filter(rng: np.random.Generator, n_items: int) -> Any:
@@ -170,7 +170,7 @@ def measure_serving(n_items: int, batch: int, threads: int) -> dict[str, float]:
         clock = Clock()
         fitted.top(users, 20)
         times.append(clock.read("top"))
-    return sorted(times, key=lambda each: each["top_s"])[len(times) // 2] | {"peak": memory("VmHWM")}
+    return sorted(times, key=lambda reading: reading["top_s"])[len(times) // 2] | {"peak": memory("VmHWM")}
 
 
 def measure_serving_ordered(n_items: int, threads: int) -> dict[str, float]:
@@ -199,21 +199,21 @@ def measure_serving_ordered(n_items: int, threads: int) -> dict[str, float]:
     indptr, edges = np.array([0, length]), np.argsort(own.item)
     weights = np.where(own.like[edges], 1.0, fitted.settings.dislike_weight)
     one = UserEdges(indptr, own.item[edges], weights, np.abs(weights).sum(keepdims=True), sequences=own)
-    found: dict[str, list[float]] = {name: [] for name in ("top_s", "top_cpu_s", "again_s", "again_cpu_s")}
+    times: dict[str, list[float]] = {name: [] for name in ("top_s", "top_cpu_s", "again_s", "again_cpu_s")}
     for _ in range(7):
         made = OrderFilter(replace(fitted), order)  # of which nothing is worked out yet
         for name in ("again", "top"):  # the second time what items have for all users is known
             clock = Clock()
             best_of_each(made.scores(one), 20, torch.arange(n_items))
             for part, value in clock.read(name).items():
-                found[part].append(value)
-    return {name: float(np.median(each)) for name, each in found.items()} | {"peak": memory("VmHWM")}
+                times[part].append(value)
+    return {name: float(np.median(values)) for name, values in times.items()} | {"peak": memory("VmHWM")}
 
 
-def timed(label: str, found: dict[str, Any], name: str, limit: float | None = None) -> list[Figure]:
+def timed(label: str, readings: dict[str, Any], name: str, limit: float | None = None) -> list[Figure]:
     return [
-        Figure(label, found[f"{name}_s"], "s", limit),
-        Figure(f"{label}, processor time", found[f"{name}_cpu_s"], "s"),
+        Figure(label, readings[f"{name}_s"], "s", limit),
+        Figure(f"{label}, processor time", readings[f"{name}_cpu_s"], "s"),
     ]
 
 
@@ -233,18 +233,18 @@ def main() -> int:
     if chosen.measure:
         what, *rest = chosen.measure
         if what == "make":
-            found: dict[str, Any] = make(int(rest[0]), Path(rest[1]))
+            readings: dict[str, Any] = make(int(rest[0]), Path(rest[1]))
         elif what == "arrays":
-            found = measure_arrays(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads, rest[3])
+            readings = measure_arrays(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads, rest[3])
         elif what == "ordered":
-            found = measure_ordered(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads)
+            readings = measure_ordered(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads)
         elif what == "shards":
-            found = measure_shards(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads, chosen.oversampling)
+            readings = measure_shards(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads, chosen.oversampling)
         elif what == "serve-ordered":
-            found = measure_serving_ordered(int(rest[0]), int(rest[1]))
+            readings = measure_serving_ordered(int(rest[0]), int(rest[1]))
         else:
-            found = measure_serving(int(rest[0]), int(rest[1]), int(rest[2]))
-        print(json.dumps(found))
+            readings = measure_serving(int(rest[0]), int(rest[1]), int(rest[2]))
+        print(json.dumps(readings))
         return 0
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -263,43 +263,43 @@ def main() -> int:
             seconds, gigabytes = LIMITS.get(edges, (None, None))
             for how in chosen.how if edges in chosen.edges else ():
                 print(f"fitting {edges:,} edges ({how}) ...", file=sys.stderr)
-                found = in_fresh_process(__file__, *common, "--measure", "arrays", *where, how, folder=folder)
+                readings = in_fresh_process(__file__, *common, "--measure", "arrays", *where, how, folder=folder)
                 name = f"{label}, arrays to filter, {how}"
-                figures += timed(name, found, "fit", seconds if how == "edges" else None)
-                figures += timed(f"{name}, of it making the graph", found, "graph")
-                figures.append(Figure(f"{name}, peak memory", found["peak"] / GB, "GB", gigabytes))
+                figures += timed(name, readings, "fit", seconds if how == "edges" else None)
+                figures += timed(f"{name}, of it making the graph", readings, "graph")
+                figures.append(Figure(f"{name}, peak memory", readings["peak"] / GB, "GB", gigabytes))
             if edges in chosen.ordered:
                 print(f"fitting SSF-T to {edges:,} edges ...", file=sys.stderr)
-                found = in_fresh_process(__file__, *common, "--measure", "ordered", *where, folder=folder)
+                readings = in_fresh_process(__file__, *common, "--measure", "ordered", *where, folder=folder)
                 name, (seconds, gigabytes) = f"{label}, arrays to SSF-T", ORDERED_LIMITS.get(edges, (None, None))
-                figures += timed(name, found, "pairs", seconds)
-                figures += timed(f"{name}, until the filter is fitted", found, "filter")
-                figures += timed(f"{name}, until events are in order", found, "order")
-                figures += timed(f"{name}, until the transition is solved", found, "transition")
-                figures.append(Figure(f"{name}, peak memory", found["peak"] / GB, "GB", gigabytes))
+                figures += timed(name, readings, "pairs", seconds)
+                figures += timed(f"{name}, until the filter is fitted", readings, "filter")
+                figures += timed(f"{name}, until events are in order", readings, "order")
+                figures += timed(f"{name}, until the transition is solved", readings, "transition")
+                figures.append(Figure(f"{name}, peak memory", readings["peak"] / GB, "GB", gigabytes))
             if edges in chosen.shards:
                 print(f"fitting {edges:,} edges from shards ...", file=sys.stderr)
-                found = in_fresh_process(__file__, *common, "--measure", "shards", *where, folder=folder)
+                readings = in_fresh_process(__file__, *common, "--measure", "shards", *where, folder=folder)
                 name, part = f"{label}, shards", edges / BILLION
-                figures += timed(f"{name}, writing", found, "write")
-                figures += timed(f"{name} to filter", found, "fit", BILLION_SECONDS * part)
-                figures.append(Figure(f"{name}, peak memory of writing", found["write_peak"] / GB, "GB"))
-                figures.append(Figure(f"{name}, peak memory of fitting", found["peak"] / GB, "GB"))
+                figures += timed(f"{name}, writing", readings, "write")
+                figures += timed(f"{name} to filter", readings, "fit", BILLION_SECONDS * part)
+                figures.append(Figure(f"{name}, peak memory of writing", readings["write_peak"] / GB, "GB"))
+                figures.append(Figure(f"{name}, peak memory of fitting", readings["peak"] / GB, "GB"))
         if not chosen.no_serving:
             for n_items, batch, threads, limit in SERVING:
                 print(f"ranking {n_items:,} items for {batch:,} users ...", file=sys.stderr)
                 asked = ("serve", str(n_items), str(batch), str(threads))
-                found = in_fresh_process(__file__, "--measure", *asked, folder=Path(scratch))
+                readings = in_fresh_process(__file__, "--measure", *asked, folder=Path(scratch))
                 name = f"top 20 of {n_items:,} items for {batch:,} user{'s' * (batch > 1)}, {threads} threads"
-                figures += timed(name, found, "top", limit)
-                figures.append(Figure(f"{name}, peak memory", found["peak"] / GB, "GB"))
+                figures += timed(name, readings, "top", limit)
+                figures.append(Figure(f"{name}, peak memory", readings["peak"] / GB, "GB"))
             n_items, threads, limit = SERVING_ORDERED
             ordered = ("serve-ordered", str(n_items), str(threads))
-            found = in_fresh_process(__file__, "--measure", *ordered, folder=Path(scratch))
+            readings = in_fresh_process(__file__, "--measure", *ordered, folder=Path(scratch))
             name = f"top 20 of {n_items:,} items for 1 user by SSF-T, {threads} threads"
-            figures += timed(name, found, "top", limit)
-            figures += timed(f"{name}, after an event", found, "again")
-            figures.append(Figure(f"{name}, peak memory", found["peak"] / GB, "GB"))
+            figures += timed(name, readings, "top", limit)
+            figures += timed(f"{name}, after an event", readings, "again")
+            figures.append(Figure(f"{name}, peak memory", readings["peak"] / GB, "GB"))
     return report(figures, chosen.json)
 
 

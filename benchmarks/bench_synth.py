@@ -30,14 +30,14 @@ def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, fl
 
     start = time.perf_counter()
     graph = generate(profile, edges, seed=0)
-    found = {"generate_s": time.perf_counter() - start, "peak": memory("VmHWM")}
-    found |= {"users": graph.n_users, "items": graph.n_items}
+    readings = {"generate_s": time.perf_counter() - start, "peak": memory("VmHWM")}
+    readings |= {"users": graph.n_users, "items": graph.n_items}
     for how in ("inter", "npz") if folder else ():
         assert folder is not None
         start = time.perf_counter()
         write(graph, folder / f"{how}-{edges}", Origin(profile, edges, 0), how, overwrite=True)
-        found[f"{how}_s"] = time.perf_counter() - start
-    return found
+        readings[f"{how}_s"] = time.perf_counter() - start
+    return readings
 
 
 def measure_stats(folder: Path) -> dict[str, float]:
@@ -48,30 +48,33 @@ def measure_stats(folder: Path) -> dict[str, float]:
 
     start = time.perf_counter()
     rows = read_rows(folder)
-    found = analyse(rows)
-    draw(folder.name, rows, found, folder / "stats.png")
+    analysis = analyse(rows)
+    draw(folder.name, rows, analysis, folder / "stats.png")
     return {"stats_s": time.perf_counter() - start, "peak": memory("VmHWM"), "rows": len(rows)}
 
 
-def synth_figures(found: dict[str, float], profile: str, edges: int) -> list[Figure]:
+def synth_figures(readings: dict[str, float], profile: str, edges: int) -> list[Figure]:
     label = f"{profile}, {edges:,} edges"
     seconds = SECONDS_OF.get(edges)
     figures = [
         Figure(
-            f"{label} ({found['users']:,.0f} users, {found['items']:,.0f} items)", found["generate_s"], "s", seconds
+            f"{label} ({readings['users']:,.0f} users, {readings['items']:,.0f} items)",
+            readings["generate_s"],
+            "s",
+            seconds,
         ),
-        Figure(f"{label}, peak memory", found["peak"] / GB, "GB", LIMIT_GB if edges <= 100_000_000 else None),
+        Figure(f"{label}, peak memory", readings["peak"] / GB, "GB", LIMIT_GB if edges <= 100_000_000 else None),
     ]
     return figures + [
-        Figure(f"{label}, write {how}", found[f"{how}_s"], "s") for how in ("inter", "npz") if f"{how}_s" in found
+        Figure(f"{label}, write {how}", readings[f"{how}_s"], "s") for how in ("inter", "npz") if f"{how}_s" in readings
     ]
 
 
-def stats_figures(found: dict[str, float]) -> list[Figure]:
-    limit = STATS_SECONDS if found["rows"] == STATS_ROWS else None
+def stats_figures(readings: dict[str, float]) -> list[Figure]:
+    limit = STATS_SECONDS if readings["rows"] == STATS_ROWS else None
     return [
-        Figure(f"analysis of {found['rows']:,.0f} rows", found["stats_s"], "s", limit),
-        Figure(f"analysis of {found['rows']:,.0f} rows, peak memory", found["peak"] / GB, "GB"),
+        Figure(f"analysis of {readings['rows']:,.0f} rows", readings["stats_s"], "s", limit),
+        Figure(f"analysis of {readings['rows']:,.0f} rows, peak memory", readings["peak"] / GB, "GB"),
     ]
 
 

@@ -95,8 +95,8 @@ def watch(command: list[str], folder: Path, epoch: str, extra: str = r"(?!)") ->
         if re.search(epoch, line):
             seen.stamps.append(time.perf_counter())
             seen.cpu.append(processor_time(process.pid))
-        elif found := re.search(extra, line):
-            seen.extra = float(found[1])
+        elif match := re.search(extra, line):
+            seen.extra = float(match[1])
     follower.join()
     if process.wait() or len(seen.stamps) < 3:
         raise SystemExit(
@@ -238,7 +238,7 @@ def main() -> int:
     options.add_argument("--drive-siren", type=Path, help="used by this script itself")
     options.add_argument("--like-from", type=float, help="used by this script itself")
     given = options.parse_args()
-    settings = dict(each.split("=", 1) for each in given.set)
+    settings = dict(setting.split("=", 1) for setting in given.set)
     if given.drive_siren:
         drive_siren(given.drive_siren, given.data, settings, given.epochs, given.like_from)
         return 0

@@ -53,5 +53,5 @@ assert rs.compare(Path("three_models.yaml")).n_new == 0
 # command line: `recbole-signed significance three_models.yaml`.
 
 # %%
-found = significance(Path("three_models.yaml"), ["ndcg@20"], resamples=1000)
-print(to_text(pairwise_table(found)))
+outcome = significance(Path("three_models.yaml"), ["ndcg@20"], resamples=1000)
+print(to_text(pairwise_table(outcome)))

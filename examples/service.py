@@ -65,13 +65,13 @@ def ask(path, body=None):
 user = str(ratings["userId"][0])
 lists = f"/v1/users/{user}/recommendations?k=5"
 before = ask(lists)["items"]
-print([each["name"] for each in before])
+print([item["name"] for item in before])
 disliked, seen = before[0]["item"], before[1]["item"]
 ask("/v1/events", {"events": [{"user_id": user, "item_id": disliked, "type": "dislike"}]})
 ask("/v1/events", {"events": [{"user_id": user, "item_id": seen, "type": "hide"}]})  # no more than: already seen
 after = ask(lists)["items"]
-print([each["name"] for each in after])
-assert not {disliked, seen} & {each["item"] for each in after}
+print([item["name"] for item in after])
+assert not {disliked, seen} & {item["item"] for item in after}
 print(ask(f"/v1/users/{user}/explain/{disliked}")["sentence"])
 service.terminate()
 service.wait()
@@ -85,9 +85,9 @@ service.wait()
 # %%
 Path("shop.yaml").write_text("new_items: {slots: 1, verdicts: 10}\n")
 service, address = serve("--state", "shop", "--config", "shop.yaml")
-others = [str(each) for each in ratings["userId"].unique()[:3]]
-ask("/v1/events", {"events": [{"user_id": each, "item_id": "new", "type": "like"} for each in others]})
-shown = [each["item"] for each in ask(lists)["items"]]
+others = [str(other) for other in ratings["userId"].unique()[:3]]
+ask("/v1/events", {"events": [{"user_id": other, "item_id": "new", "type": "like"} for other in others]})
+shown = [item["item"] for item in ask(lists)["items"]]
 print(shown)
 ask("/v1/events", {"events": [{"user_id": user, "item_id": shown[-1], "type": "like"}]})
 print(ask("/v1/quality")["windows"]["hour"])

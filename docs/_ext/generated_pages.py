@@ -59,18 +59,18 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
 def filled(text: str) -> str:
     """Replace the marks of a page, and what stands below them, as the site has it."""
     known = {**GENERATORS, **EXTRACTS}
-    return MARK.sub(lambda found: known[found["what"]](*filter(None, [found["name"], found["more"]])), text)
+    return MARK.sub(lambda match: known[match["what"]](*filter(None, [match["name"], match["more"]])), text)
 
 
 def written(page: Path) -> str:
     """Return the text of a page of the repository with what its marks stand for, in the form for readers there."""
     up = "../" * (len(page.relative_to(ROOT).parts) - 1)
 
-    def block(found: re.Match[str]) -> str:
-        what, arguments = found["what"], [each for each in (found["name"], found["more"]) if each]
+    def block(match: re.Match[str]) -> str:
+        what, arguments = match["what"], [argument for argument in (match["name"], match["more"]) if argument]
         text = LINKED[what](up, *arguments) if what in LINKED else {**GENERATORS, **EXTRACTS}[what](*arguments)
         body = text.strip("\n")
-        mark = found[0].partition("\n")[0]
+        mark = match[0].partition("\n")[0]
         return f"{mark}\n{body}\n{END}" if what in EXTRACTS else f"{mark}\n\n{body}\n\n{END}"
 
     return MARK.sub(block, page.read_text(encoding="utf-8"))
@@ -94,18 +94,18 @@ def models() -> str:
     """Return a table of the package's models, a section with the docstring of each, and the list of RecBole's own."""
     from recbole_signed.plugin.facts import list_models
 
-    found = list_models()
-    ours = [each for each in found if each.origin == "recbole_signed"]
+    facts = list_models()
+    ours = [model for model in facts if model.origin == "recbole_signed"]
     lines = ["| model | family | uses dislikes | source |", "| --- | --- | --- | --- |"]
-    for each in ours:
-        used = "yes" if each.uses_dislikes else ""
-        lines.append(f"| [{each.name}](#model-{each.name.lower()}) | {each.family} | {used} | {each.source} |")
-    sections = [_model(each.name) for each in ours]
+    for model in ours:
+        used = "yes" if model.uses_dislikes else ""
+        lines.append(f"| [{model.name}](#model-{model.name.lower()}) | {model.family} | {used} | {model.source} |")
+    sections = [_model(model.name) for model in ours]
     stock: dict[str, list[str]] = {}
-    for each in found:
-        if each.origin == "recbole":
-            kind = f"not on data with a sign: {each.refused}" if each.refused else each.family
-            stock.setdefault(kind, []).append(f"`{each.name}`")
+    for model in facts:
+        if model.origin == "recbole":
+            kind = f"not on data with a sign: {model.refused}" if model.refused else model.family
+            stock.setdefault(kind, []).append(f"`{model.name}`")
     listed = "\n".join(f"- {', '.join(names)} ({kind})" for kind, names in stock.items())
     return "\n\n".join(["\n".join(lines), *sections, "## RecBole's own models", listed])
 
@@ -124,10 +124,10 @@ def _model(name: str) -> str:
 def _parameters(name: str) -> str:
     """Return the table of a model's parameters, from the comments of its yaml file of defaults."""
     file = ROOT / "recbole_signed" / "properties" / "model" / f"{name}.yaml"
-    rows = [found for line in file.read_text(encoding="utf-8").splitlines() if (found := PARAMETER.match(line))]
+    rows = [match for line in file.read_text(encoding="utf-8").splitlines() if (match := PARAMETER.match(line))]
     lines = ["| parameter | default | type | meaning |", "| --- | --- | --- | --- |"]
-    for found in rows:
-        cells = (f"`{found['key']}`", f"`{found['default']}`", found["type"], found["meaning"])
+    for match in rows:
+        cells = (f"`{match['key']}`", f"`{match['default']}`", match["type"], match["meaning"])
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) if rows else ""
 
@@ -136,14 +136,14 @@ def metrics() -> str:
     """Return the docstring of every metric of dislikes."""
     from recbole_signed.evaluation.metrics import METRICS
 
-    return "\n\n".join(_class_section(f"{each.__module__}.{name}") for name, each in METRICS.items())
+    return "\n\n".join(_class_section(f"{metric.__module__}.{name}") for name, metric in METRICS.items())
 
 
 def sign_aware_metrics() -> str:
     """Return the docstring of every sign-aware metric."""
     from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
 
-    return "\n\n".join(_class_section(f"{each.__module__}.{name}") for name, each in SIGN_AWARE_METRICS.items())
+    return "\n\n".join(_class_section(f"{metric.__module__}.{name}") for name, metric in SIGN_AWARE_METRICS.items())
 
 
 def _class_section(class_name: str) -> str:
@@ -168,11 +168,11 @@ def leads(name: str, models: str) -> str:
     from recbole_signed.table import to_markdown
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
-    names, found = models.split(","), kept_outcomes(path)
+    names, outcomes = models.split(","), kept_outcomes(path)
     for model in names:
-        assert model in found, f"recbole-signed significance {path.relative_to(ROOT)} --against {model}"
+        assert model in outcomes, f"recbole-signed significance {path.relative_to(ROOT)} --against {model}"
     return _nested(
-        to_markdown(leads_table(f"{' and '.join(names)} against the others", [found[model] for model in names]))
+        to_markdown(leads_table(f"{' and '.join(names)} against the others", [outcomes[model] for model in names]))
     )
 
 
@@ -182,7 +182,7 @@ def other_tables() -> str:
 
 
 def _others() -> list[str]:
-    named = {(found["what"], found["name"]) for page in pages() for found in MARK.finditer(page.read_text("utf-8"))}
+    named = {(match["what"], match["name"]) for page in pages() for match in MARK.finditer(page.read_text("utf-8"))}
     views = sorted(path.name.partition(".")[0] for path in (ROOT / "results" / "bench").glob("*.view.json"))
     committed = [name for name in views if (ROOT / "results" / "bench" / f"{name}.md").exists()]
     return [name for name in committed if ("table", name) not in named]
@@ -215,8 +215,8 @@ def printed_from_rows(yaml_file: Path) -> str | None:
     from recbole_signed.runs.stored import stored_table
     from recbole_signed.table import to_markdown
 
-    found = stored_table(yaml_file)
-    return None if found is None else to_markdown(found.table)
+    stored = stored_table(yaml_file)
+    return None if stored is None else to_markdown(stored.table)
 
 
 def tradeoff(name: str) -> str:
@@ -252,8 +252,8 @@ def splits(name: str) -> str:
     from recbole_signed.lab.analysis.tradeoff_tables import splits_table
     from recbole_signed.table import to_markdown
 
-    found = json.loads((ROOT / "results" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
-    return _nested(to_markdown(splits_table(found)))
+    result = json.loads((ROOT / "results" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
+    return _nested(to_markdown(splits_table(result)))
 
 
 def respond(name: str) -> str:
@@ -286,7 +286,7 @@ def stream(name: str) -> str:
 
 def _nested(markdown: str) -> str:
     """Put a document with a title below a heading of the second level."""
-    return re.sub(r"^(#+) ", lambda found: f"##{found[1]} ", markdown, flags=re.MULTILINE)
+    return re.sub(r"^(#+) ", lambda match: f"##{match[1]} ", markdown, flags=re.MULTILINE)
 
 
 # ---- what lies elsewhere ----
@@ -338,7 +338,7 @@ def _command(path: tuple[str, ...], command: Any) -> str:
         command.help,
         f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```",
     ]
-    shown = [record for each in command.params if (record := _described(each, context))]
+    shown = [record for parameter in command.params if (record := _described(parameter, context))]
     if shown:
         lines = ["| argument or option | meaning |", "| --- | --- |"]
         lines += [f"| `{name}` | {_escaped(meaning)} |" for name, meaning in shown]
@@ -399,14 +399,14 @@ def _models(up: str) -> str:
     from recbole_signed.plugin import registry
     from recbole_signed.plugin.facts import list_models
 
-    found = list_models()
+    facts = list_models()
     entries = registry.models()
     lines = ["| model | family | uses dislikes | source | defaults |", "| --- | --- | --- | --- | --- |"]
-    for each in found:
-        if each.origin == "recbole_signed":
-            code = f"{up}{entries[each.name].module.replace('.', '/')}.py"
-            defaults = f"{up}recbole_signed/properties/model/{each.name}.yaml"
-            cells = (f"[{each.name}]({code})", each.family, "yes" if each.uses_dislikes else "", each.source)
+    for model in facts:
+        if model.origin == "recbole_signed":
+            code = f"{up}{entries[model.name].module.replace('.', '/')}.py"
+            defaults = f"{up}recbole_signed/properties/model/{model.name}.yaml"
+            cells = (f"[{model.name}]({code})", model.family, "yes" if model.uses_dislikes else "", model.source)
             lines.append(f"| {' | '.join(cells)} | [yaml]({defaults}) |")
     return "\n".join(lines)
 
@@ -417,10 +417,10 @@ def _metrics(up: str, kind: str) -> str:
 
     classes = of_dislikes.METRICS if kind == "METRICS" else sign_aware_metrics.SIGN_AWARE_METRICS
     lines = ["| metric | |", "| --- | --- |"]
-    for name, each in classes.items():
-        first = (inspect.getdoc(each) or "").partition("\n")[0].replace("|", "\\|").replace("``", "`")
+    for name, metric in classes.items():
+        first = (inspect.getdoc(metric) or "").partition("\n")[0].replace("|", "\\|").replace("``", "`")
         first = re.sub(r":math:`(.+?)`", r"$\1$", first)
-        lines.append(f"| [{name}]({up}{each.__module__.replace('.', '/')}.py) | {first} |")
+        lines.append(f"| [{name}]({up}{metric.__module__.replace('.', '/')}.py) | {first} |")
     return "\n".join(lines)
 
 
@@ -431,12 +431,12 @@ def _options(up: str) -> str:
     parts = []
     for path, command in leaves(typer.main.get_command(app)):
         lines = [f"## {' '.join(path)}", "", command.help, "", "| argument or option | meaning |", "| --- | --- |"]
-        for each in command.params:
-            if getattr(each, "hidden", False) or each.name == "help":
+        for parameter in command.params:
+            if getattr(parameter, "hidden", False) or parameter.name == "help":
                 continue
-            named = each.param_type_name == "argument"
-            names = each.metavar if named else ", ".join([*each.opts, *each.secondary_opts])
-            lines.append(f"| `{names}` | {_escaped(getattr(each, 'help', None) or '')} |")
+            named = parameter.param_type_name == "argument"
+            names = parameter.metavar if named else ", ".join([*parameter.opts, *parameter.secondary_opts])
+            lines.append(f"| `{names}` | {_escaped(getattr(parameter, 'help', None) or '')} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

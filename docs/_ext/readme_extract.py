@@ -60,7 +60,7 @@ def _published(models: Sequence[str]) -> str:
             chosen = [lines[model][place[header]] for header in HEADERS]
             cells = [f"{cell.mean:.{cell.decimals}f}" for cell in chosen]
             rows.append([NAMES[section.name], model, *cells, _seconds(lines[model][place[COST]].mean)])
-    headers = [f"{each} ↓" if "Dislike" in each else each for each in HEADERS]
+    headers = [f"{header} ↓" if "Dislike" in header else header for header in HEADERS]
     return _markdown(["data", "model", *headers, "CPU s"], rows)
 
 
@@ -69,13 +69,13 @@ def resplits() -> str:
 
     A model that is there with an aversion, too, stands with the one that SSF-L is less ahead of.
     """
-    found = kept_outcomes(ROOT / "yaml" / "bench" / "resplits.yaml")["SSF-L"]
+    outcome = kept_outcomes(ROOT / "yaml" / "bench" / "resplits.yaml")["SSF-L"]
     ahead: dict[tuple[str, str, str], tuple[float, str]] = {}
-    for each in found["comparisons"]:
-        if each["n_users"]:
-            key = (each["other"].removesuffix(" with aversion"), each["section"], each["metric"])
-            text = f"{100 * each['relative']:+.1f} % ({p_text(each['tests']['t']['p_two_sided_holm'])})"
-            ahead[key] = min(ahead.get(key, (float("inf"), "")), (each["relative"], text))
+    for row in outcome["comparisons"]:
+        if row["n_users"]:
+            key = (row["other"].removesuffix(" with aversion"), row["section"], row["metric"])
+            text = f"{100 * row['relative']:+.1f} % ({p_text(row['tests']['t']['p_two_sided_holm'])})"
+            ahead[key] = min(ahead.get(key, (float("inf"), "")), (row["relative"], text))
     places = [(data, metric) for data in SECTIONS.values() for metric in ("recall@20", "ndcg@20")]
     rows = [[model, *(ahead[model, data, metric][1] for data, metric in places)] for model in LED]
     headers = [f"{data}, {'Recall' if metric == 'recall@20' else 'NDCG'}" for data, metric in places]
@@ -110,9 +110,9 @@ def order() -> str:
 
 def _table(name: str) -> tuple[Table, dict[str, int]]:
     """Return a table and the place of each column, without the arrow of its header."""
-    found = stored_table(ROOT / "yaml" / "bench" / f"{name}.yaml")
-    assert found is not None, f"{name} has no rows"
-    return found.table, {column.header.removesuffix(" ↓"): n for n, column in enumerate(found.table.columns)}
+    stored = stored_table(ROOT / "yaml" / "bench" / f"{name}.yaml")
+    assert stored is not None, f"{name} has no rows"
+    return stored.table, {column.header.removesuffix(" ↓"): n for n, column in enumerate(stored.table.columns)}
 
 
 def _sections(table: Table) -> Iterator[tuple[Section, dict[str, Sequence[Any]]]]:
@@ -128,12 +128,12 @@ def _seconds(mean: float | None) -> str:
 
 def dislikes() -> str:
     """Return a Markdown table of how many more or fewer dislikes SSF-L shows at the Recall of some models."""
-    found = []
+    columns = []
     for name in SECTIONS.values():
         text = (CURVES / f"resplits-{name}.json").read_text(encoding="utf-8")
         (section,) = splits_table(json.loads(text)).sections
-        found.append({line.label: str(line.cells[-1]) for line in section.lines})
-    rows = [[model, *(of_set[model] for of_set in found)] for model in MATCHED]
+        columns.append({line.label: str(line.cells[-1]) for line in section.lines})
+    rows = [[model, *(of_set[model] for of_set in columns)] for model in MATCHED]
     return _markdown(["at the Recall of", *SECTIONS.values()], rows)
 
 
@@ -178,8 +178,8 @@ def _audits() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _shares(audit: dict[str, Any], names: Iterable[str]) -> list[str]:
-    found = [audit["summary"][name] for name in names]
-    return [NOT_RUN if each is None else f"{each:.0%}" for each in found]
+    shares = [audit["summary"][name] for name in names]
+    return [NOT_RUN if share is None else f"{share:.0%}" for share in shares]
 
 
 def _markdown(headers: list[str], rows: list[list[str]]) -> str:

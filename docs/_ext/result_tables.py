@@ -21,16 +21,16 @@ def leads_table(title: str, outcomes: Sequence[Mapping[str, Any]]) -> Table:
         outcomes: what :func:`recbole_signed.lab.significance.significance` found, each with one reference model.
     """
     first = outcomes[0]
-    metrics = list(dict.fromkeys(each["metric"] for each in first["comparisons"]))
+    metrics = list(dict.fromkeys(row["metric"] for row in first["comparisons"]))
     leads: dict[tuple[str, str, str, str], str] = {}
     means: dict[str, dict[str, dict[str, float]]] = {}
-    for each in (comparison for outcome in outcomes for comparison in outcome["comparisons"] if comparison["n_users"]):
-        of_section = means.setdefault(each["section"], {})
-        for label, mean in ((each["model"], each["mean"]), (each["other"], each["other_mean"])):
-            of_section.setdefault(label, {}).setdefault(each["metric"], mean)
-        if each["relative"] is not None:
-            lead = f"{100 * each['relative']:+.1f} % ({p_text(each['tests']['t']['p_two_sided_holm'])})"
-            leads[each["section"], each["model"], each["other"], each["metric"]] = lead
+    for row in (comparison for outcome in outcomes for comparison in outcome["comparisons"] if comparison["n_users"]):
+        of_section = means.setdefault(row["section"], {})
+        for label, mean in ((row["model"], row["mean"]), (row["other"], row["other_mean"])):
+            of_section.setdefault(label, {}).setdefault(row["metric"], mean)
+        if row["relative"] is not None:
+            lead = f"{100 * row['relative']:+.1f} % ({p_text(row['tests']['t']['p_two_sided_holm'])})"
+            leads[row["section"], row["model"], row["other"], row["metric"]] = lead
     ahead = [
         (model, metric) for model in dict.fromkeys(o["comparisons"][0]["model"] for o in outcomes) for metric in metrics
     ]
@@ -58,15 +58,15 @@ def leads_table(title: str, outcomes: Sequence[Mapping[str, Any]]) -> Table:
 
 def _by_first(means: Mapping[str, Mapping[str, float]], metric: str) -> list[tuple[str, Mapping[str, float]]]:
     toward = 1 if metric_column(metric).smaller else -1
-    return sorted(means.items(), key=lambda each: toward * each[1].get(metric, 0.0))
+    return sorted(means.items(), key=lambda entry: toward * entry[1].get(metric, 0.0))
 
 
 def front_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     """Return the Pareto front of Recall against the dislikes that are shown: its points, the fewest dislikes first."""
     k = curves[0]["k"]
     names = (f"{ACROSS}@{k}", f"{UP[0]}@{k}")
-    points = [(each["model"], point) for each in curves for point in each["points"] if UP[0] in point[FRONT]]
-    points.sort(key=lambda each: (each[1][names[0]], each[1][names[1]]))
+    points = [(curve["model"], point) for curve in curves for point in curve["points"] if UP[0] in point[FRONT]]
+    points.sort(key=lambda entry: (entry[1][names[0]], entry[1][names[1]]))
     lines = [
         (display_name(model), f"{point['dislike_aversion']:g}", *(f"{point[name]:.{DIGITS}f}" for name in names))
         for model, point in points

@@ -75,7 +75,7 @@ def values(results: Results, figures: Iterable[Path]) -> dict[str, Any]:
     return {**results.as_dict(), **more}
 
 
-def compile_report(sources: Path, found: dict[str, Any], figures: Iterable[Path]) -> bytes:
+def compile_report(sources: Path, document: dict[str, Any], figures: Iterable[Path]) -> bytes:
     """Return the PDF of the sources with these values and figures; the fonts are those that Typst brings.
 
     Raises:
@@ -89,7 +89,7 @@ def compile_report(sources: Path, found: dict[str, Any], figures: Iterable[Path]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "report"
         shutil.copytree(sources, work, ignore=shutil.ignore_patterns("results", "*.pdf", "figures"))
-        (work / "values.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+        (work / "values.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
         (work / "figures").mkdir()
         for figure in figures:
             shutil.copy(figure, work / "figures")
@@ -105,7 +105,7 @@ def _sentence(error: Any) -> str:
     panic = _PANIC.search(message)
     if panic:
         message = panic[1].replace('\\"', '"')
-    trace = " ".join(str(each) for each in getattr(error, "trace", None) or [])
+    trace = " ".join(str(call) for call in getattr(error, "trace", None) or [])
     place = re.search(r"(sections/[\w.-]+\.typ|[\w-]+\.typ)(?::(\d+))?", trace)
     where = f" ({place[0]})" if place else ""
     return f"the report can't be built: {' '.join(message.split())[:400]}{where}."

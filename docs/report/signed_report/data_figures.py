@@ -29,21 +29,21 @@ _QUANTILES = ("p1", "p10", "p25", "median", "p75", "p90", "p99")
 
 def draw_datasets(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw signs, degrees, and what the sign depends on, of every data set with statistics."""
-    found = {name: results.statistics[name] for name in ORDER if name in results.statistics}
-    if not found:
+    statistics = {name: results.statistics[name] for name in ORDER if name in results.statistics}
+    if not statistics:
         return []
-    names = [NAMES.get(name, name) for name in found]
-    places = np.arange(len(found))[::-1]
+    names = [NAMES.get(name, name) for name in statistics]
+    places = np.arange(len(statistics))[::-1]
     with page(2.5) as figure:
         signs, degrees, rates, signal = figure.subplots(1, 4, sharey=True)
-        _signs(signs, places, list(found.values()))
+        _signs(signs, places, list(statistics.values()))
         for side, colour, shift in (("user", USER, 0.17), ("item", ITEM, -0.17)):
-            spans = [each[side]["degree"]["all"] for each in found.values()]
+            spans = [of_set[side]["degree"]["all"] for of_set in statistics.values()]
             _spans(degrees, places + shift, spans, colour, f"per {side}")
-            shares = [each[side]["like_rate"] for each in found.values()]
+            shares = [of_set[side]["like_rate"] for of_set in statistics.values()]
             _spans(rates, places + shift, shares, colour, f"per {side}")
             for key, marker in (("intraclass", "o"), ("likes_to_dislikes", "D")):
-                values = [np.nan if each[side][key] is None else each[side][key] for each in found.values()]
+                values = [np.nan if of_set[side][key] is None else of_set[side][key] for of_set in statistics.values()]
                 signal.plot(values, places + shift, marker, color=colour)
         degrees.set_xscale("log")
         signal.axvline(0, color="black", linewidth=0.5)
@@ -63,14 +63,14 @@ def draw_datasets(results: Results, folder: Path, kinds: Sequence[str] = KINDS) 
         return save(figure, folder, "datasets", kinds)
 
 
-def _signs(cell: Axes, places: np.ndarray, found: Sequence[Mapping[str, Any]]) -> None:
-    left = np.zeros(len(found))
+def _signs(cell: Axes, places: np.ndarray, statistics: Sequence[Mapping[str, Any]]) -> None:
+    left = np.zeros(len(statistics))
     for sign, colour, text in (
         ("like", LIKE, "likes"),
         ("dislike", DISLIKE, "dislikes"),
         ("neutral", NEUTRAL, "neutral"),
     ):
-        share = np.array([each["rows"][sign] / each["rows"]["total"] for each in found])
+        share = np.array([of_set["rows"][sign] / of_set["rows"]["total"] for of_set in statistics])
         cell.barh(places, share, 0.62, left=left, color=colour, hatch="///" if sign == "dislike" else None, alpha=0.85)
         widest = int(share.argmax())
         if share[widest] > 0:  # on white: letters on a hatched bar can't be read
@@ -117,11 +117,11 @@ def draw_kuairand(results: Results, folder: Path, kinds: Sequence[str] = KINDS) 
 
 
 def _days(cell: Axes, days: Sequence[Mapping[str, Any]]) -> None:
-    whole = [each for each in days if each["rows"] > 1000]  # the first evening has an hour of another day
+    whole = [day for day in days if day["rows"] > 1000]  # the first evening has an hour of another day
     at = np.arange(len(whole))
-    cell.bar(at, [each["rows"] / 1000 for each in whole], color=NEUTRAL, width=0.75)
+    cell.bar(at, [day["rows"] / 1000 for day in whole], color=NEUTRAL, width=0.75)
     cell.set_ylabel("exposures (thousands)")
-    cell.set_xticks(at[::3], [each["day"][5:] for each in whole][::3])
+    cell.set_xticks(at[::3], [day["day"][5:] for day in whole][::3])
     cell.set_title("days: exposures, rates, new users")
     share = cell.twinx()
     share.grid(visible=False)
@@ -131,7 +131,7 @@ def _days(cell: Axes, days: Sequence[Mapping[str, Any]]) -> None:
         ("long_view", LIKE, "--", "long views"),
         ("rows_of_new_users", DISLIKE, ":", "by new users"),
     ):
-        share.plot(at, [each[key] for each in whole], dash, color=colour, label=label)
+        share.plot(at, [day[key] for day in whole], dash, color=colour, label=label)
     share.set_ylim(0, 1.35)
     share.set_yticks([0, 0.25, 0.5, 0.75, 1])
     share.legend(loc="upper right", fontsize=6, labelspacing=0.2)
@@ -142,11 +142,11 @@ def _signals(cell: Axes, signals: Mapping[str, Mapping[str, Any]]) -> None:
     ordered = sorted(signals.items(), key=lambda item: item[1]["share"])
     at = np.arange(len(ordered))
     colours = [DISLIKE if name == "is_hate" else LIKE for name, _ in ordered]
-    cell.barh(at, [each["share"] for _, each in ordered], color=colours)
+    cell.barh(at, [signal["share"] for _, signal in ordered], color=colours)
     cell.set_xscale("log")
     cell.set_yticks(at, [name.removeprefix("is_").replace("_", " ") for name, _ in ordered])
-    for y, (_, each) in enumerate(ordered):
-        cell.text(each["share"] * 1.15, y, f"{each['long_view']:.0%}", va="center", fontsize=6)
+    for y, (_, signal) in enumerate(ordered):
+        cell.text(signal["share"] * 1.15, y, f"{signal['long_view']:.0%}", va="center", fontsize=6)
     cell.set_xlim(right=4)
     cell.set_title("signals: share of exposures\n(beside: of these, long views)")
 
@@ -154,8 +154,8 @@ def _signals(cell: Axes, signals: Mapping[str, Mapping[str, Any]]) -> None:
 def _lengths(cell: Axes, lengths: Sequence[Mapping[str, Any]]) -> None:
     at = np.arange(len(lengths))
     for shift, key, colour, label in ((-0.2, "is_click", USER, "click"), (0.2, "long_view", LIKE, "long view")):
-        cell.bar(at + shift, [each[key] for each in lengths], 0.38, color=colour, label=label)
-    cell.set_xticks(at, [f"{each['up_to']:g}" if each["up_to"] else "more" for each in lengths])
+        cell.bar(at + shift, [length[key] for length in lengths], 0.38, color=colour, label=label)
+    cell.set_xticks(at, [f"{length['up_to']:g}" if length["up_to"] else "more" for length in lengths])
     cell.set_xlabel("length of the video, up to (s)")
     cell.set_title("rates by length")
     cell.set_ylim(top=0.62)

@@ -130,7 +130,7 @@ def name_points(axes: Axes, points: list[tuple[str, float, float, bool]], size: 
     places: Any = axes.transData.transform([(x, y) for _, x, y, _ in points]) if points else []
     taken = [Bbox.from_bounds(x - 1.8 * pixel, y - 1.8 * pixel, 3.6 * pixel, 3.6 * pixel) for x, y in places]
     frame = axes.get_window_extent(renderer).padded(-pixel)  # the axis is a line, too
-    for index in sorted(range(len(points)), key=lambda each: not points[each][3]):
+    for index in sorted(range(len(points)), key=lambda number: not points[number][3]):
         name, x, y, first = points[index]
         if not name:  # only keeps others away
             continue

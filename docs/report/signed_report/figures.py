@@ -50,8 +50,8 @@ def draw_tradeoff(results: Results, folder: Path, kinds: Sequence[str] = KINDS) 
     """Draw Recall@20 against the share of held-out dislikes in the top 20, with SSF's curve over g."""
     across = "dislikerecall@20"
     curves = {
-        section: [(point[across], point[UP], point["dislike_aversion"]) for point in found["points"]]
-        for section, found in results.tradeoffs.items()
+        section: [(point[across], point[UP], point["dislike_aversion"]) for point in tradeoff["points"]]
+        for section, tradeoff in results.tradeoffs.items()
     }
     return _scatter(results, folder, "tradeoff", ((across, "DislikeRecall@20 (lower is better)"),), curves, kinds)
 
@@ -138,28 +138,32 @@ def _whole_ticks(cell: Axes) -> None:
 
 
 def _place(line: Mapping[str, Any], across: str) -> tuple[float, float] | None:
-    found = [line["values"].get(key, {}).get("mean") for key in (across, UP)]
-    return None if None in found else (float(found[0]), float(found[1]))
+    means = [line["values"].get(key, {}).get("mean") for key in (across, UP)]
+    return None if None in means else (float(means[0]), float(means[1]))
 
 
 def _named(lines: Mapping[str, Any], across: str, curve: list[Curve]) -> list[tuple[str, float, float, bool]]:
     """Return what has a name, the best models first; before all ours, the references and the strongest published."""
-    found = [
+    points = [
         (label, *place, family(line["model"]) in (OURS, REFERENCE) or line["model"] == STRONGEST)
         for label, line in lines.items()
         if (place := _place(line, across)) is not None
     ]
     last = len(curve) - 1
     on_curve = [(f"g = {g:g}" if number in (0, last) else "", x, y, True) for number, (x, y, g) in enumerate(curve)]
-    return sorted(found, key=lambda point: -point[2]) + on_curve
+    return sorted(points, key=lambda point: -point[2]) + on_curve
 
 
 def draw_retention(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw how much of retraining's Recall@20 each arm keeps, window by window, one panel for each stream."""
-    streams = {name: each for name, each in results.streams.items() if any(_arms(each)) and not name.endswith(OF_TIME)}
+    streams = {
+        name: stream for name, stream in results.streams.items() if any(_arms(stream)) and not name.endswith(OF_TIME)
+    }
     if not streams:
         return []
-    panels = [(name, model) for name, each in streams.items() for model in each["order"] if _kept(each, model, "none")]
+    panels = [
+        (name, model) for name, stream in streams.items() for model in stream["order"] if _kept(stream, model, "none")
+    ]
     n_rows = -(-len(panels) // 3)
     with page(0.4 + 1.9 * n_rows) as figure:
         cells = figure.subplots(n_rows, min(3, len(panels)), squeeze=False).ravel()

@@ -38,8 +38,8 @@ def describe_log(path: Path) -> dict[str, Any]:
         log = pl.read_csv(io.BytesIO(raw)).with_columns(
             beijing=pl.from_epoch(pl.col("time_ms") + BEIJING, time_unit="ms"), seconds=pl.col("duration_ms") / 1000
         )
-        rates = [pl.len().alias("rows"), *(pl.col(each).mean() for each in ("is_click", "long_view"))]
-        signals = {each: log.filter(pl.col(each) == 1).select(rates).row(0, named=True) for each in SIGNALS}
+        rates = [pl.len().alias("rows"), *(pl.col(signal).mean() for signal in ("is_click", "long_view"))]
+        signals = {signal: log.filter(pl.col(signal) == 1).select(rates).row(0, named=True) for signal in SIGNALS}
     except (OSError, lzma.LZMAError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} can't be read as a log of KuaiRand: {' '.join(str(error).split())[:160]}") from error
     total = len(log)
@@ -47,14 +47,14 @@ def describe_log(path: Path) -> dict[str, Any]:
         "rows": total,
         "users": log["user_id"].n_unique(),
         "videos": log["video_id"].n_unique(),
-        "signals": {each: {**row, "share": row["rows"] / total} for each, row in signals.items()},
+        "signals": {signal: {**row, "share": row["rows"] / total} for signal, row in signals.items()},
         "lengths": _lengths(log, rates),
         "tabs": [
             {**row, "share": row["rows"] / total}
             for row in log.group_by("tab").agg(rates).sort("rows", descending=True).head(TABS).iter_rows(named=True)
         ],
         "days": _days(log, rates),
-        "pairs": {each: _repeats(log, each) for each in ("is_click", "long_view")},
+        "pairs": {signal: _repeats(log, signal) for signal in ("is_click", "long_view")},
         "clock": {
             "hour": _share(log, pl.col("hourmin") // 100 != pl.col("beijing").dt.hour()),
             "date": _share(log, pl.col("date").cast(pl.String) != pl.col("beijing").dt.strftime("%Y%m%d")),
@@ -68,13 +68,13 @@ def _share(log: pl.DataFrame, condition: pl.Expr) -> float:
 
 def _lengths(log: pl.DataFrame, rates: list[pl.Expr]) -> list[dict[str, Any]]:
     known = log.filter(pl.col("seconds") > 0)
-    found = []
+    classes = []
     for low, high in pairwise((0.0, *LENGTHS, float("inf"))):
         some = known.filter((pl.col("seconds") > low) & (pl.col("seconds") <= high))
         row = some.select(rates).row(0, named=True)
         upper = None if high == float("inf") else high
-        found.append({"above": low, "up_to": upper, "share": len(some) / len(known), **row})
-    return found
+        classes.append({"above": low, "up_to": upper, "share": len(some) / len(known), **row})
+    return classes
 
 
 def _days(log: pl.DataFrame, rates: list[pl.Expr]) -> list[dict[str, Any]]:

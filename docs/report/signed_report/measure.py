@@ -48,10 +48,10 @@ def measure_tradeoff(dataset: str, data_path: Path, output: Path, model: str = "
     """
     from recbole_signed.lab.analysis import tradeoff
 
-    found = tradeoff(model, dataset, overrides={"data_path": str(data_path)})
+    curve = tradeoff(model, dataset, overrides={"data_path": str(data_path)})
     command = f"python docs/report measure {dataset} --tradeoff {model}"
     checked = {"data_sha256": data_sha256(data_path / dataset, dataset), "versions": versions()}
-    return _write(output / f"tradeoff-{model}-{dataset}.json", {"command": command, **checked, **found})
+    return _write(output / f"tradeoff-{model}-{dataset}.json", {"command": command, **checked, **curve})
 
 
 def measure_verdicts(dataset: str, data_path: Path, output: Path) -> Path:
@@ -97,7 +97,7 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return value if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
+        return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_rounded(each) for each in value]
+        return [_rounded(part) for part in value]
     return value

@@ -26,8 +26,8 @@ class Stray:
 
 def stray_numbers(source: str) -> list[Stray]:
     """Return the numbers in the markup of a Typst source, in order."""
-    text = ALLOWED.sub(lambda found: " " * len(found[0]), _Markup(source).printed())
-    return [Stray(text.count("\n", 0, found.start()) + 1, found[0]) for found in _NUMBER.finditer(text)]
+    text = ALLOWED.sub(lambda match: " " * len(match[0]), _Markup(source).printed())
+    return [Stray(text.count("\n", 0, match.start()) + 1, match[0]) for match in _NUMBER.finditer(text)]
 
 
 def check_folder(folder: Path) -> list[str]:

@@ -75,14 +75,16 @@ def read_results(root: Path) -> Results:
     tables = {file.stem: stored_table(file) for file in sorted(bench.glob("*.yaml"))}
     streams = {file.stem: read_stream(file) for file in sorted(online.glob("*.yaml"))}
     return Results(
-        tables={name: table_values(each) for name, each in tables.items() if each is not None},
-        streams={name: each for name, each in streams.items() if each is not None},
+        tables={name: table_values(table) for name, table in tables.items() if table is not None},
+        streams={name: stream for name, stream in streams.items() if stream is not None},
         statistics=_documents(results, "stats-"),
         tradeoffs=_documents(results, "tradeoff-SSF-"),
         verdicts=_documents(results, "verdicts-"),
         kuairand=_document(results / "kuairand-log.json"),
         published=_document(results / "published.json"),
-        significance={file.stem: found for file in sorted(bench.glob("*.yaml")) if (found := kept_outcomes(file))},
+        significance={
+            file.stem: outcomes for file in sorted(bench.glob("*.yaml")) if (outcomes := kept_outcomes(file))
+        },
         signed={file.stem: read_chosen(file) for file in sorted(signed.glob("sigformer-*.jsonl"))},
         splits=_pools(signed, "resplits-"),
         even_splits=_pools(signed, "even-splits-"),
@@ -104,12 +106,12 @@ def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
         model -> gamma, as in ``signedndcg@20[gamma 0.5]`` -> the point at the g that is best by it on validation, and
         ``value``, the SignedNDCG there.
     """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for each in read_curves(path):
-        for name, point in chosen_points(each).items():
+    chosen: dict[str, dict[str, dict[str, Any]]] = {}
+    for curve in read_curves(path):
+        for name, point in chosen_points(curve).items():
             if gamma := gamma_in(name):
-                found.setdefault(each["model"], {})[gamma] = {**point, "value": point[name]}
-    return found
+                chosen.setdefault(curve["model"], {})[gamma] = {**point, "value": point[name]}
+    return chosen
 
 
 def _pools(signed: Path, start: str) -> dict[str, dict[str, Any]]:
@@ -118,21 +120,21 @@ def _pools(signed: Path, start: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _standings(found: Mapping[str, Any]) -> dict[str, Any]:
+def _standings(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "n_splits": len(found["datasets"]),
-        "models": [each["model"] for each in found["models"]],
-        "standings": standings(found),
+        "n_splits": len(result["datasets"]),
+        "models": [model["model"] for model in result["models"]],
+        "standings": standings(result),
     }
 
 
-def standings(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def standings(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return which of two models or more is first by the mean of the splits of :func:`over_splits`, by gamma."""
     standing = {}
-    for name in of_each_gamma(found["models"][0]["splits"][0]["best"]):
-        values = {each["model"]: values_of(each, name) for each in found["models"]}
+    for name in of_each_gamma(result["models"][0]["splits"][0]["best"]):
+        values = {model["model"]: values_of(model, name) for model in result["models"]}
         first, second = sorted(values, key=lambda model: -fmean(values[model]))[:2]
-        others = [each for model, each in values.items() if model != first]
+        others = [of_model for model, of_model in values.items() if model != first]
         ahead = [value > max(theirs) for value, *theirs in zip(values[first], *others, strict=True)]
         standing[gamma_in(name)] = {
             "model": first,
@@ -150,12 +152,12 @@ def _documents(folder: Path, prefix: str) -> dict[str, dict[str, Any]]:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"can't read the result file {path}: {error}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise UsageError(f"the result file {path} must hold one JSON object.")
-    return found
+    return document
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

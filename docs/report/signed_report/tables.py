@@ -64,9 +64,9 @@ def _line_values(line: Line, rows: Sequence[RunRow], keys: Sequence[str]) -> dic
         key: {"mean": cell.mean, "sd": cell.sd, "text": cell.text(), "mark": cell.mark, "decimals": cell.decimals}
         for key, cell in zip(keys, line.cells, strict=False)
     }
-    for key, found in _further(rows):
-        if key not in values and found is not None:
-            values[key] = {"mean": found, "sd": None, "text": f"{found:g}", "mark": "", "decimals": 4}
+    for key, mean in _further(rows):
+        if key not in values and mean is not None:
+            values[key] = {"mean": mean, "sd": None, "text": f"{mean:g}", "mark": "", "decimals": 4}
     return {
         "shown": line.label,
         "seeds": len(rows),
@@ -84,10 +84,10 @@ def _further(rows: Sequence[RunRow]) -> Iterator[tuple[str, float | None]]:
         return
     for metric in ok[0].test:
         yield metric, _mean(row.test.get(metric) for row in ok)
-    for each in fields(RunRow):
-        found = [getattr(row, each.name) for row in ok]
-        if each.name not in _NO_MEASUREMENT and all(isinstance(value, (int, float)) for value in found):
-            yield each.name, _mean(found)
+    for field in fields(RunRow):
+        values = [getattr(row, field.name) for row in ok]
+        if field.name not in _NO_MEASUREMENT and all(isinstance(value, (int, float)) for value in values):
+            yield field.name, _mean(values)
     yield "own memory", _mean(own_memory(row) for row in ok)
 
 
@@ -100,4 +100,4 @@ def own_memory(row: RunRow) -> float | None:
 
 def _mean(values: Iterable[float | int | None]) -> float | None:
     known = list(values)
-    return None if not known or None in known else statistics.fmean(each for each in known if each is not None)
+    return None if not known or None in known else statistics.fmean(value for value in known if value is not None)

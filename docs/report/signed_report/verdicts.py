@@ -57,8 +57,8 @@ def personal_verdicts(rows: RawRows) -> dict[str, Any]:
     shape = rows.n_users, rows.n_items
 
     def measured(estimates: Iterator[tuple[dict[str, float], Estimate]]) -> tuple[dict[str, Any], Estimate, int]:
-        found = ((_order_of_verdicts(rows, "valid", each[1])[0], *each) for each in estimates)
-        valid, settings, estimate = max(found, key=lambda each: each[0])
+        scored = ((_order_of_verdicts(rows, "valid", option[1])[0], *option) for option in estimates)
+        valid, settings, estimate = max(scored, key=lambda option: option[0])
         test, count = _order_of_verdicts(rows, "test", estimate)
         return {"valid": valid, "test": test, "settings": settings}, estimate, count
 
@@ -106,27 +106,28 @@ def _of_neighbours(rows: RawRows, residuals: sp.csr_array) -> Iterator[tuple[dic
     pairs = distinct(np.concatenate(list(keys.values())))
     by_item = residuals.T.tocsr()
     met, users_of = (
-        sp.csr_array((np.ones_like(each.data), each.indices, each.indptr), each.shape) for each in (residuals, by_item)
+        sp.csr_array((np.ones_like(matrix.data), matrix.indices, matrix.indptr), matrix.shape)
+        for matrix in (residuals, by_item)
     )
-    found = np.zeros((len(SHRINKAGE), len(pairs)))
+    estimates = np.zeros((len(SHRINKAGE), len(pairs)))
     for first in range(0, n_items, ITEMS):
         block = slice(first, first + ITEMS)
         here = slice(*np.searchsorted(pairs, np.array([block.start, block.stop]) * n_users))
         products, shared = by_item[block] @ residuals, users_of[block] @ met
         item = first + np.repeat(np.arange(products.shape[0]), np.diff(products.indptr))
         products.data[item == products.indices] = 0.0  # an item is no neighbour of its own
-        for values, shrinkage in zip(found, SHRINKAGE, strict=True):
+        for values, shrinkage in zip(estimates, SHRINKAGE, strict=True):
             similar = sp.csr_array(
                 (products.data / (shared.data + shrinkage), products.indices, products.indptr), products.shape
             )
             values[here] = (similar @ by_item).toarray().ravel()[pairs[here] - first * n_users]
-    for values, shrinkage in zip(found, SHRINKAGE, strict=True):
+    for values, shrinkage in zip(estimates, SHRINKAGE, strict=True):
         yield {"shrinkage": shrinkage}, _of_pairs(keys, pairs, values)
 
 
 def _keys(rows: RawRows, part: str) -> np.ndarray:
     """Return ``item * n_users + user`` of each row of a part."""
-    users, items = (each[rows.parts[part]].astype(np.int64) for each in (rows.users, rows.items))
+    users, items = (column[rows.parts[part]].astype(np.int64) for column in (rows.users, rows.items))
     return np.asarray(items * rows.n_users + users)
 
 
@@ -137,7 +138,7 @@ def _of_pairs(keys: dict[str, np.ndarray], pairs: np.ndarray, values: np.ndarray
 def _of_filter(rows: RawRows, residuals: sp.csr_array) -> Iterator[tuple[dict[str, float], Estimate]]:
     degrees = [np.bincount(ends, minlength=n) for ends, n in zip(residuals.nonzero(), residuals.shape, strict=True)]
     for smoothing in DEGREES:
-        left, right = ((each + smoothing) ** -0.5 for each in degrees)
+        left, right = ((degree + smoothing) ** -0.5 for degree in degrees)
         normalised = sp.csr_array(residuals * left[:, None] * right)
         most = min(max(RANKS), min(residuals.shape) - 1)
         vectors = svds(normalised, most, random_state=0, return_singular_vectors="vh")[2][::-1]
@@ -153,7 +154,7 @@ def _order_of_verdicts(rows: RawRows, part: str, estimate: Estimate) -> tuple[fl
     """Mean over users of the share of (like, dislike) pairs in the right order, ties one half; and their number."""
     from recbole_signed.evaluation.collector import pairwise_auc  # imports RecBole
 
-    users, signs = (each[rows.parts[part]] for each in (rows.users, rows.signs))
+    users, signs = (column[rows.parts[part]] for column in (rows.users, rows.signs))
     rated = signs != 0
     score = estimate(part)[rated].astype(np.float64)
     auc = pairwise_auc(users[rated].astype(np.int64), score, signs[rated] > 0, rows.n_users)
