@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import lzma
@@ -13,6 +14,7 @@ import secrets
 import shutil
 import stat
 import struct
+import time
 import weakref
 import zipfile
 import zlib
@@ -229,10 +231,14 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         if above.exists() and not above.is_dir():
             raise UsageError(f"{above} is a file, and a folder of data sets is written to; name another output folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_over(target)
     unique = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
     folder, old = target.parent / f"{unique}.tmp", target.parent / f"{unique}.old"
     folder.mkdir()
+    held = os.open(folder, os.O_RDONLY)
     try:
+        with contextlib.suppress(OSError):  # a file system may have no locks
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
         if overwrite and target.exists():
             os.rename(target, old)
@@ -245,9 +251,23 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
                 os.rename(old, target)
             raise
     finally:
+        os.close(held)
         shutil.rmtree(folder, ignore_errors=True)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_left_over(target: Path) -> None:
+    """Remove the temporary folders of killed processes; one that is alive holds the lock of its folder."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*-????????.tmp"):
+        with contextlib.suppress(OSError):
+            held = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - left.stat().st_mtime > 60:  # what was just made is not locked yet
+                    shutil.rmtree(left)
+            finally:
+                os.close(held)
 
 
 class DirectoryLock:

@@ -67,6 +67,23 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(there: bool, tmp_path: Pa
     assert os.listdir(tmp_path) == ["set"]
 
 
+def test_what_a_killed_process_has_left_of_a_folder_goes(tmp_path: Path) -> None:
+    target = tmp_path / "set [1]"
+    with replacing_folder(target, overwrite=True) as alive:
+        left, new = (tmp_path / f".set [1].7-0000000{number}.tmp" for number in (1, 2))
+        for folder in (left, new, tmp_path / ".set [1].tmp", tmp_path / ".set 1.7-00000003.tmp"):
+            with_one(folder, "half")
+        for folder in (alive, left):
+            os.utime(folder, (0, 0))
+        others = set(tmp_path.iterdir()) - {alive, left}
+        with replacing_folder(target.with_name("other"), overwrite=False):
+            pass
+        assert left.exists()
+        with replacing_folder(target, overwrite=True):
+            assert (alive.exists(), left.exists()) == (True, False)
+    assert set(tmp_path.iterdir()) == {*others, target, tmp_path / "other"}
+
+
 def test_a_folder_that_comes_to_be_meanwhile_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "set"
     with pytest.raises(FileExistsError, match="set exists"), replacing_folder(target, overwrite=False):
