@@ -423,6 +423,7 @@ def test_trending_items_are_those_liked_now(serve: Make) -> None:
 
 def test_items_have_names_in_explanations_and_for_who_asks(serve: Callable[..., TestClient]) -> None:
     client = serve(limits={"k": 20})
+    assert client.get("/v1/users/1/verdicts").status_code == 200  # by default no more than may be asked for
     first = client.get("/v1/users/1/recommendations?k=1").json()["items"][0]["item"]
     added = client.get(f"/v1/users/1/explain/{first}").json()["contributions"]
     liked = next(each["item"] for each in added if each["sign"] == 1 and each["contribution"] > 0)

@@ -234,9 +234,11 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
             )
         return schemas.Why(**why[item_id])
 
+    most = min(100, engine.settings.limits.k)
+
     @app.get("/v1/users/{user_id}/verdicts", **read)
     async def get_verdicts(
-        user_id: UserId, k: K = 100, sign: Sign | None = None, min_seq: MinSeq = None
+        user_id: UserId, k: K = most, sign: Sign | None = None, min_seq: MinSeq = None
     ) -> schemas.Verdicts:
         """Return what a user likes and dislikes, newest first: each can be taken back."""
         check_k(engine, k)
