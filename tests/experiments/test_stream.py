@@ -21,7 +21,7 @@ from recbole_signed.live import LIKE, EventBatch
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.popular import PopularLearner
-from recbole_signed.live.replay import experiment, summarise
+from recbole_signed.live.replay import stream_run, summarise
 from recbole_signed.live.replay import summary as summaries
 from recbole_signed.live.replay import windows as replay_windows
 from recbole_signed.live.replay.stream_run import Arm, run_stream
@@ -601,8 +601,8 @@ def test_a_model_sees_what_lies_as_far_back_as_its_delay(
         seen.append((int(run.timestamp[0]), len(run), counts))
         return [pl.DataFrame({"n": [len(run)]})]
 
-    monkeypatch.setattr(experiment._ByEvent, "_predicted", predict)
-    monkeypatch.setattr(experiment, "RUN", 7)
+    monkeypatch.setattr(stream_run._ByEvent, "_predicted", predict)
+    monkeypatch.setattr(stream_run, "RUN", 7)
     run(folder, freshness=["0s", "2h", "window"], windows=10, models=["Pop"])
     replay = Replay.read(folder, 0.5, 10)
     times = replay.events.timestamp
