@@ -218,7 +218,7 @@ class TableSpec(TableParts):
                 beside = folder / f"{dataset}.yaml"
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 seeds = seeds_in(settings.pop("seeds", self._seeds_of(model, beside, settings)))
-                code = registry.metric_code(self._check_columns(cell.label, beside, settings))
+                code = registry.metric_code(self._check_columns(cell, beside, settings))
                 for seed in seeds:
                     asked = {
                         "model": model,
@@ -270,8 +270,9 @@ class TableSpec(TableParts):
             eval_args = {"order": "TO", "mode": eval_args.get("mode")}
         return self.seeds if draws(eval_args) else self.seeds[:1]
 
-    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """See that the metrics of a run will fill the columns, before anything is run; return them."""
+    def _check_columns(self, cell: PlannedRow, beside: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """See that the metrics of a run are known and fill the columns, before anything is run; return them."""
+        label = cell.label
         in_data_set = yaml_if_there(beside)
         protocol = settings.get("protocol", in_data_set.get("protocol"))
         given = {**in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
@@ -304,7 +305,7 @@ class TableSpec(TableParts):
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
         chosen = str(layers.get("valid_metric") or "").partition("@")[0]
-        registry.check_metrics([*judged.metrics, *([chosen] if chosen else [])], f"{label}: ")
+        registry.check_metrics([*judged.metrics, *([chosen] if chosen else [])], f"{label} on {cell.section}: ")
         return judged.metrics
 
 

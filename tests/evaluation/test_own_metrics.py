@@ -109,10 +109,16 @@ def test_what_a_process_would_not_know_is_refused_before_it_starts(folder: Path,
     assert metric_column("ofthescript@5").header == "OfTheScript@5"
     plain = TABLE.replace("columns: [firstdislikes@5]", "columns: [ndcg@5]")
     for text, said in (
-        (plain.replace("FirstDislikes", registered), "Pop: the metric OfTheScript is defined in the script"),
-        (plain.replace(": FirstDislikes", ": Recal"), "Pop: there is no metric named 'FirstDislikes'"),
-        (plain.replace(", FirstDislikes]", "]").replace(": First", ": NDC"), "Pop: there is no metric named 'NDCDis"),
-        (TABLE, r"Pop: there is no metric named 'FirstDislikes'; did you mean"),
+        (
+            plain.replace("FirstDislikes", registered),
+            "Pop on toy-signed: the metric OfTheScript is defined in the script",
+        ),
+        (plain.replace(", FirstDislikes]", "]").replace("FirstDislikes", "Recal"), "'Recal'; did you mean 'Recall'"),
+        (
+            plain.replace("FirstDislikes", "Own"),
+            r"Pop on toy-signed: there is no metric named 'Own'; .*--import FILE.py",
+        ),
+        (TABLE, r"Pop on toy-signed: there is no metric named 'FirstDislikes'; did you mean"),
     ):
         (folder / "t.yaml").write_text(text, encoding="utf-8")
         for finished in (False, True):  # in a table of rows that are there it would have no direction

@@ -273,19 +273,18 @@ class VerdictWatch:
         answers, edges = self._answers, state.edges
         user, item = int(state.users.ids([batch.user_id[i]])[0]), int(state.items.ids([batch.item_id[i]])[0])
         row = edges.of_user(user) if 0 < user < edges.n_users else None
-        known, hidden = 0 < item < edges.n_items, state.hidden_items()
-        asked = Asked.from_state(state, learner, user)
+        # of an interleaved experiment the one variant that is drawn for the user
+        assignments = answers.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
+        changed = answers.learner_for(learner, assignments)
+        known, hidden, asked = 0 < item < edges.n_items, state.hidden_items(), Asked.from_state(state, changed, user)
         held_back = [hidden, [] if row is None else row.ids, [] if asked is None else asked.hidden]
         if not known or any(item in items for items in held_back):
             # nobody could have been shown an unknown item; a judged, hidden or withdrawn one is in no list
             self._judged.append((i, known, None))
             return
-        # of an interleaved experiment the one variant that is drawn for the user
-        assignments = answers.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
-        changed = answers.learner_for(learner, assignments)
         name = batch.user_id[i]  # unknown users have one number, and may have several variants
         if name not in lists:
-            filters = {"exclude": hidden, "include_only": None, "asked": Asked.from_state(state, changed, user)}
+            filters = {"exclude": hidden, "include_only": None, "asked": asked}
             ranked = partial(answers.rank, changed, state, user, answers.quality.k, filters, assignments)
             items = ranked()[0]
             lists[name] = items, ranked(new_items=False)[0] if answers.new_slots(assignments) else items

@@ -108,20 +108,18 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
     @app.delete("/api/feedback/{feedback_type}/{user_id}/{item_id}", dependencies=needs("write"), **tag)
     async def delete_feedback(feedback_type: str, user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
         """Take a verdict back."""
-        kind = event_type(feedback_type)
-        return await taken_back(user_id, item_id, [kind] if kind in ("like", "dislike") else [])
+        return await taken_back(user_id, item_id, event_type(feedback_type))
 
     @app.delete("/api/feedback/{user_id}/{item_id}", dependencies=needs("write"), **tag)
     async def delete_all_feedback(user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
         """Take back the verdict of a user on an item."""
         edges = (await turns.take(lambda: engine.user(user_id))).edges
-        kinds = [edge.type for edge in edges if edge.item == item_id]
-        return await taken_back(user_id, item_id, [kind for kind in kinds if kind in ("like", "dislike")])
+        return await taken_back(user_id, item_id, next((edge.type for edge in edges if edge.item == item_id), None))
 
-    async def taken_back(user_id: str, item_id: str, signs: list[str]) -> RowAffected:
-        with contextlib.suppress(NotFoundError):
-            answers = [await take_back(engine, user_id, item_id, sign) for sign in signs]
-            return RowAffected(RowAffected=sum(answer.accepted for answer in answers))
+    async def taken_back(user_id: str, item_id: str, kind: str | None) -> RowAffected:
+        if kind in ("like", "dislike"):
+            with contextlib.suppress(NotFoundError):
+                return RowAffected(RowAffected=(await take_back(engine, user_id, item_id, kind)).accepted)
         return RowAffected(RowAffected=0)
 
     @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
