@@ -101,7 +101,7 @@ class PersonalVerdicts:
         matrices = []
         for user, item, time in self._sides:
             stamps = np.zeros(len(user)) if time is None else np.nan_to_num(np.asarray(time, dtype=np.float64))
-            matrices.append(sp.csr_matrix((stamps, (user, item)), shape=self._graph.likes.shape))
+            matrices.append(_newest(stamps, user, item, self._graph.likes.shape))
         return matrices[0], matrices[1]
 
     def verdicts(self, users: IntArray) -> Verdicts:
@@ -247,6 +247,22 @@ class PersonalVerdicts:
         calm = again_without(acting, acting & ~run, alone, *pairs)
         lowest = np.minimum(np.minimum(own, alone), calm)
         return scores, fallen, Heights(lowest, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
+
+
+def _newest(
+    times: npt.NDArray[np.float64],
+    user: npt.NDArray[np.integer],
+    item: npt.NDArray[np.integer],
+    shape: tuple[int, int],
+) -> sp.csr_matrix:
+    """Return the newest time of each pair, which may be there several times, in a matrix of ``shape``."""
+    matrix = sp.csr_matrix((times, (user, item)), shape=shape)
+    if matrix.nnz < len(times):  # it has added them up
+        order = np.lexsort((times, item, user))
+        user, item, times = user[order], item[order], times[order]
+        last = np.append((np.diff(user) != 0) | (np.diff(item) != 0), True)
+        matrix = sp.csr_matrix((times[last], (user[last], item[last])), shape=shape)
+    return matrix
 
 
 def lowered(scores: torch.Tensor, fallen: Demotions, heights: Heights, strength: float) -> torch.Tensor:

@@ -107,6 +107,26 @@ def test_scores_are_own_ones_and_rates(name: str, logits: bool, write_inter: Cal
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["EASE", "SSF"])
+def test_a_pair_that_is_there_twice_counts_at_its_newest_time(
+    name: str, write_inter: Callable[..., Path], rows: list
+) -> None:
+    """Its times are not added up, which would put it after the last dislikes."""
+    own = {(user, item) for user, item, *_ in rows}
+    first, again, disliked = [item for item in range(20) if (0, item) not in own][:3]
+    kept = [*rows, (0, again, 1, 401), (0, first, 1, 402), (0, disliked, -1, 700)]
+    models = [
+        build(name, write_inter, given, duplicate_pairs="keep", dislike_strength=1.0)
+        for given in (kept, [*kept, (0, first, 1, 400)])
+    ]
+    for model in models:
+        if hasattr(model, "fit"):
+            model.fit()
+    orders = [model._personal.verdicts(np.array([1])).item.tolist() for model in models]
+    assert orders[0] == orders[1]
+
+
+@torch.no_grad()
 def test_a_model_that_scores_pairs_alone_is_judged_as_one_that_scores_all_items(
     write_inter: Callable[..., Path], rows: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
