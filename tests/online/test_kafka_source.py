@@ -172,6 +172,29 @@ def test_a_message_is_given_at_once_and_not_when_the_wait_is_over(brokers: Broke
         assert time.monotonic() - started < 10
 
 
+def test_a_message_before_an_error_of_the_client_comes_again(brokers: Brokers, topic: str) -> None:
+    class Failing:
+        """The client, the first batch of which can't be taken."""
+
+        def __init__(self, consumer: Any) -> None:
+            self._consumer, self.errors = consumer, [RuntimeError("no memory for the batch")]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._consumer, name)
+
+        def consume(self, *args: Any, **options: Any) -> Any:
+            if self.errors:
+                raise self.errors.pop()
+            return self._consumer.consume(*args, **options)
+
+    brokers.send(topic, *(row(n) for n in range(5)))
+    with closing(KafkaSource(brokers.address, topic, block=5.0)) as source:
+        source._consumer = Failing(source._consumer)
+        with pytest.raises(RuntimeError, match="no memory"):
+            users(source, 5)
+        assert users(source, 5) == [f"u{n}" for n in range(5)]
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_lost_messages_are_told_of(brokers: Brokers, topic: str, skip: bool, caplog: pytest.LogCaptureFixture) -> None:
     brokers.send(topic, *(row(n) for n in range(3)))

@@ -184,8 +184,13 @@ class KafkaSource(EventSource):
         first = self._consumer.poll(self._block)
         if first is None:
             return []
+        try:
+            more = self._consumer.consume(n - 1, timeout=0) if n > 1 else []
+        except BaseException:
+            self._assigned = False  # the consumer is past the first message, which is asked for again
+            raise
         messages, failed = [], None
-        for message in [first, *(self._consumer.consume(n - 1, timeout=0) if n > 1 else [])]:
+        for message in [first, *more]:
             if message.error() is None:
                 messages.append(message)
             else:
