@@ -237,6 +237,20 @@ def test_a_split_without_two_finished_models_has_no_part_in_its_pool(finish: Fin
         assert (one["mean"], one["other_mean"], one["tests"]) == (other["mean"], other["other_mean"], other["tests"])
 
 
+def test_splits_of_a_pool_that_seeds_have_drawn_are_told_apart_by_them(finish: Finish) -> None:
+    convert("toy", None, Path("atomic_files"), name="second")
+    pairs = significance(finish(split={"order": "RO"}, text=POOLED), only=["SSF", "Pop"])
+    notes = " ".join(pairs["notes"])
+    assert "both: each user's value is the mean over the splits 1, 3," in notes
+    assert by_pair(pairs)["recall@5", "Pop"]["other_mean"] == pytest.approx(drawn("Pop", 1)["recall@5"].mean())
+    apart = significance(
+        finish(split={"order": "RO"}, text=POOLED.replace("SSF: {seeds: [1]}", "SSF: {seeds: [7]}")),
+        only=["SSF", "Pop"],
+    )
+    assert apart["n_comparisons"] == 0
+    assert "both: SSF and Pop have no split in common" in " ".join(apart["notes"])
+
+
 def test_another_order_of_the_models_is_another_question(finish: Finish) -> None:
     """The first of this package's own is the one that the others are compared with."""
     table = finish(

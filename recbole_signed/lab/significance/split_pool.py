@@ -133,10 +133,16 @@ class SplitPool:
         return notes
 
     def _seeds(self, label: str) -> list[int]:
-        """Return the seeds of a model's rows; of a pool, the numbers of the splits that have any."""
-        if self.pooled:
-            return [number for number, of_section in enumerate(self.sections.values(), 1) if label in of_section]
-        return [row.seed for row in self.rows(label)]
+        """Return the seeds of a model's rows; of a pool, the numbers of its splits, which seeds may have drawn."""
+        if not self.pooled:
+            return [row.seed for row in self.rows(label)]
+        splits: dict[tuple[str, int | None], set[str]] = {}  # the models that have rows
+        for name, of_section in self.sections.items():
+            drawn = user_values.drawn_by_seed(row for of in of_section.values() for row in of)
+            for model, of in of_section.items():
+                for row in of:
+                    splits.setdefault((name, row.seed if drawn else None), set()).add(model)
+        return [number for number, models in enumerate(splits.values(), 1) if label in models]
 
 
 def _is_own(spec: TableSpec, label: str) -> bool:
