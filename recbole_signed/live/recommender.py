@@ -298,8 +298,7 @@ class OnlineRecommender(RenewableModel):
 
     def _forget_in_backup(self, path: Path, users: dict[int, bytes], timestamp: int) -> None:
         """Erase users from a backup and from the factors in it; UsageError where something of them is left."""
-        backup = OnlineRecommender.open(path)
-        try:
+        with contextlib.closing(OnlineRecommender.open(path)) as backup:
             with backup.reading() as (state, _):
                 known = state.users
                 shared = [user for user, tag in users.items() if user < len(known) and known.tag(user) == tag]
@@ -314,8 +313,6 @@ class OnlineRecommender(RenewableModel):
                 left = backup.erase()
                 if left:
                     raise UsageError(f"the backup {path} still holds forgotten users: {left}.")
-        finally:
-            backup.close()
 
     # ---- ranking
 

@@ -13,6 +13,7 @@ import pytest
 from bare_state import ready
 from refusals import check_refused
 from small_recommender import N_ITEMS, NOW, Clock, Opens, begin, content, small_edges
+from state_hashes import wish_rows
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
@@ -220,10 +221,10 @@ def test_the_newest_counts_in_whatever_order_events_come(tmp_path: Path, clock: 
         state = ready(tmp_path / f"{turn}", settings=settings)
         for each in [events[i] for i in rng.permutation(len(events))] * 2:
             state.ingest(EventBatch.from_events([each]))
-        rows = [(state.users.tokens([row[0]])[0], *row[2:]) for row in state.log.wishes.rows()]
+        rows = [(state.users.tokens([row[0]])[0], *row[2:]) for row in wish_rows(state.log)]
         state.close()
         again = ready(tmp_path / f"{turn}", settings=settings)
-        assert [(again.users.tokens([row[0]])[0], *row[2:]) for row in again.log.wishes.rows()] == rows
+        assert [(again.users.tokens([row[0]])[0], *row[2:]) for row in wish_rows(again.log)] == rows
         asked = [Asked.from_state(again, None, again.users.id_of(user)) for user in ("u1", "u2")]
         in_force = [[(w.feature, w.value, w.sign) for w in each.wishes] if each else [] for each in asked]
         again.close()
@@ -249,7 +250,7 @@ def test_compaction_removes_what_is_over(
         live.compact()
         log = live.state.log
         (n,) = log.connection.execute("SELECT count(*) FROM wishes").fetchone()
-        return n, len(log.wishes.rows())
+        return n, len(wish_rows(log))
 
     clock.now += 6 * DAY
     assert kept() == (8, 8), "the time of grace is not over: an event from before may still come"
@@ -353,3 +354,15 @@ def test_an_explanation_adds_up_and_says_what_was_asked_for(live: OnlineRecommen
             assert [(wish.sign, value) for wish, value in told.reasons] == (
                 [(1, genre(item))] if genre(item) in ("Horror", "Comedy") else []  # the newest of a value counts
             )
+
+
+@pytest.mark.parametrize("folder", ["SSF", "SSFT"], indirect=True)
+def test_an_explanation_has_the_score_of_the_list_of_a_user_without_a_verdict(live: OnlineRecommender) -> None:
+    live.update([said("fresh", "view", f"i{n}") for n in range(1, 6)])
+    live.update([said("fresh", "more", features=of("Comedy"))])
+    ranked = dict(live.recommend("fresh", N_ITEMS))
+    with live.reading() as (state, learner):
+        number = state.users.id_of("fresh")
+        asked, keys = Asked.from_state(state, learner, number), (state.users.keys, state.items.keys)
+        of_items = explained(learner, state.edges, number, np.array(state.items.ids(list(ranked))), keys, asked)
+    assert [explanation.ranked for explanation in of_items] == pytest.approx([*ranked.values()], rel=1e-5)

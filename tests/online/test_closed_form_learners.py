@@ -67,7 +67,7 @@ def check_half_steps(learner: LeastSquaresLearner, stream: Stream, first: LeastS
     """Hold items and scores against their definition, given the items of the last fit."""
     signs, before = stream.signs(), first.items.base.astype(np.float64)
     n_before = len(before)
-    users = solve(signs[:, :n_before], before, before.T @ before, n_before)
+    users = solve(stream.lasting_signs()[:, :n_before], before, before.T @ before, n_before)
     degree = np.abs(signs).sum(axis=0)
     known = np.zeros(len(degree))
     known[:n_before] = first.items.degree

@@ -40,9 +40,8 @@ def base() -> SpectralLearner:
     return streams.fitted(SpectralLearner(SETTINGS), streams.small_stream())
 
 
-def rows(stream: Stream) -> np.ndarray:
+def rows(signs: np.ndarray) -> np.ndarray:
     """Return P + wN, dense."""
-    signs = stream.signs()
     return np.where(signs > 0, 1.0, 0.0) + SETTINGS.dislike_weight * np.where(signs < 0, 1.0, 0.0)
 
 
@@ -52,16 +51,17 @@ def scale(degrees: np.ndarray) -> np.ndarray:
 
 def check(learner: SpectralLearner, stream: Stream, first: SpectralLearner) -> None:
     """Hold vectors against the formula of a fold-in, and scores against a filter with the same vectors."""
-    x, before = rows(stream), first.items.base.astype(np.float64)
+    x, before = rows(stream.signs()), first.items.base.astype(np.float64)
+    lasting = rows(stream.lasting_signs())
     n = len(before)
     degree = np.abs(x)  # |w| for a dislike
-    user_scale, item_degree = scale(degree.sum(axis=1)), degree.sum(axis=0)
+    user_scale, item_degree = scale(np.abs(lasting).sum(axis=1)), degree.sum(axis=0)
     known = np.zeros(x.shape[1])
     known[:n] = first.items.degree
     few = ((x != 0).sum(axis=0) <= fold_in.MAX_USERS) | (known == 0)
     grown = (item_degree > fold_in.GROWTH * known) & few
     assert set(learner.items.moved) == set(np.flatnonzero(grown))
-    image = user_scale[:, None] * ((x[:, :n] * scale(known[:n])) @ before)  # R V_0
+    image = user_scale[:, None] * ((lasting[:, :n] * scale(known[:n])) @ before)  # R V_0
     vectors = np.zeros((x.shape[1], before.shape[1]))
     vectors[:n] = before
     first_users = np.cumsum(x != 0, axis=0) <= fold_in.MAX_USERS  # of an item that was not known before

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.arrays import contains
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.personal_verdict import STRENGTH
+from recbole_signed.graph.personal_verdict import STRENGTH, Verdicts
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, AnnouncedFeatures
 from recbole_signed.live.store.edge_views import PIECE, Rows
@@ -176,6 +177,14 @@ def rows_of(edges: EdgeState, users: IntArray, n_items: int) -> SignedGraph:
 def user_rows(edges: EdgeState, users: npt.NDArray[Any], *, times: bool = False) -> Rows:
     """Return the likes and dislikes of some users, with their times if asked for; unknown users have none."""
     return edges.of_users(np.where(users < edges.n_users, users, 0), times=times).verdicts
+
+
+def rows_without(rows: Rows, owner: IntArray, verdicts: Verdicts, left_out: np.ndarray, n_items: int) -> Rows:
+    """Return rows without some of their verdicts; ``owner`` is the row of each edge."""
+    if not left_out.any():
+        return rows
+    keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
+    return rows.where(~contains(keys, owner * n_items + rows.ids))
 
 
 def matrices(rows: Rows, n_columns: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -8,7 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from recbole_signed.arrays import grown
-from recbole_signed.live.learners.base import matrices, user_rows
+from recbole_signed.graph.personal_verdict import Verdicts
+from recbole_signed.live.events import LIKE
+from recbole_signed.live.learners.base import matrices, rows_without, user_rows
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 
@@ -92,7 +94,7 @@ class GrowingItems:
         rows = edges.of_users(users)
         known = users[self._slot[users] > 0]
         if len(known):
-            self._users[self._slot[known]] = maker.make_users(user_rows(edges, known))
+            self._users[self._slot[known]] = maker.make_users(_lasting(edges, known))
         grows = self._has_grown(edges, items)
         shrunk = items[~grows & self._moved[items]]
         self._restore(shrunk)
@@ -126,10 +128,18 @@ class GrowingItems:
                 place, self._n_users = self._n_users, self._n_users + len(new)
                 self._users = grown(self._users, self._n_users)
                 self._slot[new] = np.arange(place, self._n_users)
-                self._users[place : self._n_users] = maker.make_users(user_rows(edges, new))
+                self._users[place : self._n_users] = maker.make_users(_lasting(edges, new))
             known = Rows(rows.indptr, self._slot[rows.ids].astype(np.int32), rows.kind)
             likes, dislikes = matrices(known, self._n_users)
             self._vectors[chunk] = maker.make_items(likes, dislikes, self._users[: self._n_users])
+
+
+def _lasting(edges: EdgeState, users: np.ndarray) -> Rows:
+    """Return the verdicts of users without their last run of dislikes, which moves no item but those near it."""
+    rows = user_rows(edges, users, times=True)
+    owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+    verdicts = Verdicts.from_edges(owner, rows.ids, rows.kind == LIKE, rows.timestamp, len(users))
+    return rows_without(rows, owner, verdicts, verdicts.last_run, edges.n_items)
 
 
 def _first(rows: Rows, n: int) -> Rows:

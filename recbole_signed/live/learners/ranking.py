@@ -34,7 +34,7 @@ from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, sign_of
 from recbole_signed.live.learners.asked import Asked, OwnEdges, under
-from recbole_signed.live.learners.base import IntArray, Learner
+from recbole_signed.live.learners.base import IntArray, Learner, rows_without
 from recbole_signed.live.learners.popular import PopularLearner
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
@@ -86,11 +86,7 @@ class Judged:
 
     def _without(self, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
-        if left_out.any():
-            n_items = self.state.n_items
-            keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
-            stays = ~contains(keys, owner * n_items + rows.ids)
-            rows = rows.where(stays)
+        rows = rows_without(rows, owner, verdicts, left_out, self.state.n_items)
         return cast(EdgeState, OwnEdges(self.state, self._known, rows))
 
     def scores(self) -> torch.Tensor:
@@ -185,7 +181,7 @@ def explained(
     judged = Judged(learner, edges, np.array([user]), keys)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     unread = row.ids[sign_of(row.kind) == 0]  # by every learner, but these items leave the lists
-    middle = 0.0 if asked is None or not asked.moves else _middle(judged)
+    middle = 0.0 if asked is None or not asked.moves else _middle(judged, row.ids)
     of_items: dict[int, Any] = dict(zip(items.tolist(), learner.explain(judged.edges, user, items), strict=True))
 
     def likers(of: int) -> IntArray:
@@ -269,12 +265,12 @@ def best_items(
         left_out[include_only] = False
         left_out[hidden] = True
         hidden = np.flatnonzero(left_out)
-    items, values = _ranked(learner, edges, user, k, (user_keys, keys), hidden, chosen, asked)
+    items, values = _ranked(learner, edges, user, k, (user_keys, keys), row.ids, hidden, chosen, asked)
     if not learner.ranks_without_edges and np.abs(values).max(initial=0.0) < NOTHING:
         popular = PopularLearner()
         popular.attach(edges)
         popular.dislike_strength = learner.dislike_strength
-        return _ranked(popular, edges, user, k, (user_keys, keys), hidden, chosen, asked)
+        return _ranked(popular, edges, user, k, (user_keys, keys), row.ids, hidden, chosen, asked)
     return items, values
 
 
@@ -284,6 +280,7 @@ def _ranked(
     user: int,
     k: int,
     keys: Keys,
+    own: IntArray,
     hidden: IntArray,
     chosen: IntArray | None,
     asked: Asked | None,
@@ -295,7 +292,7 @@ def _ranked(
     if chosen is not None:
         best = chosen, _scores_of(judged, chosen)
         if moves is not None:
-            best = chosen, moves.moved(best[1], chosen, _middle(judged), learner.wish_strength)
+            best = chosen, moves.moved(best[1], chosen, _middle(judged, own), learner.wish_strength)
     elif moves is None:
         best = _without_all_scores(judged, k, hidden)
     if best is not None:
@@ -305,17 +302,16 @@ def _ranked(
     scores = judged.scores()
     if moves is not None:
         row = scores[0].numpy()
-        scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.wish_strength))
+        scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, own, row), learner.wish_strength))
     scores.numpy()[0, hidden] = -np.inf  # at a third of the time that torch takes
     (values,), (items,) = (tensor.numpy() for tensor in best_of_each(scores, k, torch.from_numpy(keys[1])))
     known = values > -np.inf
     return items[known], values[known]
 
 
-def _middle(judged: Judged, scores: np.ndarray | None = None) -> float:
-    """Return the middle of what items are ranked by that one user has no edge to; ``scores`` of all are looked up."""
-    edges, user = judged.state, int(judged.users[0])
-    own = edges.of_user(user if user < edges.n_users else 0).ids
+def _middle(judged: Judged, own: IntArray, scores: np.ndarray | None = None) -> float:
+    """Return the middle of what items but a user's ``own`` are ranked by; ``scores`` of all are looked up."""
+    edges = judged.state
     sample = middle_items(edges.n_items, lambda items: edges.have_edges(items) & ~np.isin(items, own))
     return float(np.median(_scores_of(judged, sample) if scores is None else scores[sample]))
 
