@@ -26,7 +26,6 @@ STATS_SECONDS, STATS_ROWS = 60.0, 10_000_000
 def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, float]:
     """Generate, and write in both formats where a folder is given."""
     from recbole_signed.lab.synth import generate, write
-    from recbole_signed.lab.synth.writer import Origin
 
     start = time.perf_counter()
     graph = generate(profile, edges, seed=0)
@@ -35,7 +34,7 @@ def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, fl
     for how in ("inter", "npz") if folder else ():
         assert folder is not None
         start = time.perf_counter()
-        write(graph, folder / f"{how}-{edges}", Origin(profile, edges, 0), how, overwrite=True)
+        write(graph, folder / f"{how}-{edges}", profile, 0, how, overwrite=True)
         readings[f"{how}_s"] = time.perf_counter() - start
     return readings
 

@@ -193,14 +193,14 @@ def replace_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def changing(path: Path) -> Iterator[None]:
-    """Wait for others who change a file of this folder: of two who read, add and replace, neither loses the other's."""
-    folder = os.open(path.parent, os.O_RDONLY)
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder: of two who read, add and replace a file in it, neither loses the other's addition."""
+    held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # BlockingIOError: it is held by another
         yield
     finally:
-        os.close(folder)
+        os.close(held)
 
 
 class RepeatedKeyError(ValueError):
@@ -235,10 +235,10 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     unique = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
     folder, old = target.parent / f"{unique}.tmp", target.parent / f"{unique}.old"
     folder.mkdir()
-    held = os.open(folder, os.O_RDONLY)
+    held = contextlib.ExitStack()
     try:
         with contextlib.suppress(OSError):  # a file system may have no locks
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(folder, wait=False))
         yield folder
         if overwrite and target.exists():
             os.rename(target, old)
@@ -251,7 +251,7 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
                 os.rename(old, target)
             raise
     finally:
-        os.close(held)
+        held.close()
         shutil.rmtree(folder, ignore_errors=True)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -260,14 +260,9 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 def _remove_left_over(target: Path) -> None:
     """Remove the temporary folders of killed processes; one that is alive holds the lock of its folder."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.*-????????.tmp"):
-        with contextlib.suppress(OSError):
-            held = os.open(left, os.O_RDONLY)
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - left.stat().st_mtime > 60:  # what was just made is not locked yet
-                    shutil.rmtree(left)
-            finally:
-                os.close(held)
+        with contextlib.suppress(OSError), locked(left, wait=False):
+            if time.time() - left.stat().st_mtime > 60:  # what was just made is not locked yet
+                shutil.rmtree(left)
 
 
 class DirectoryLock:
@@ -291,7 +286,7 @@ class DirectoryLock:
         self._file.flush()
         _held.add(self)
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Give the right back."""
         self._file.close()
 
@@ -302,7 +297,7 @@ _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 def _release_in_child() -> None:
     """Close the locks that a forked process got: it would keep them after the death of the one that holds them."""
     for lock in list(_held):
-        lock.release()
+        lock.close()
 
 
 os.register_at_fork(after_in_child=_release_in_child)

@@ -342,7 +342,7 @@ def synth(
                     say(f"writing, {done / len(graph):.0%}")
 
                 began = perf_counter()
-                disk.write(graph, target, disk.Origin(chosen.name, count, seed), how, overwrite, wrote)
+                disk.write(graph, target, chosen.name, seed, how, overwrite, wrote)
                 seconds["write"] = perf_counter() - began
     document = {
         "profile": chosen.name,

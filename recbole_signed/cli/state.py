@@ -66,11 +66,8 @@ def _held_versions(state: Path) -> Iterator[Any]:
     from recbole_signed.files import DirectoryLock
 
     held = _versions(state)
-    lock = DirectoryLock(state)
-    try:
+    with contextlib.closing(DirectoryLock(state)):
         yield held
-    finally:
-        lock.release()
 
 
 @versions.command()

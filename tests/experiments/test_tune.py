@@ -1,5 +1,6 @@
 """The whole of a tuning, with workers that are scripts: they start in a moment, and do what a test needs."""
 
+import contextlib
 import os
 import re
 import signal
@@ -311,9 +312,8 @@ def test_workers_and_trials_that_all_fail_are_an_error(toy: str) -> None:
 def test_one_tuning_of_a_model_on_a_data_set_at_a_time(toy: str) -> None:
     folder = Path("runs/tune/toy-signed/EASE")
     folder.mkdir(parents=True)
-    lock = DirectoryLock(folder)
-    check_refused(f"is being written by process {os.getpid()}", tuned, toy)
-    lock.release()
+    with contextlib.closing(DirectoryLock(folder)):
+        check_refused(f"is being written by process {os.getpid()}", tuned, toy)
     assert tuned(toy, trials=1).n_new == 1
 
 

@@ -18,6 +18,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from bare_state import JsonLines, ready
+from state_hashes import state_hash
 
 from recbole_signed import files
 from recbole_signed.live import Event, EventBatch
@@ -171,7 +172,7 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
         digest = hashlib.sha256()
         for key, tensor in sorted(model.state()[0].items()):
             digest.update(key.encode() + np.ascontiguousarray(tensor).tobytes())
-        say("done", state.hash(), digest.hexdigest())
+        say("done", state_hash(state), digest.hexdigest())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 from bare_state import ready
 from refusals import check_refused
 from small_recommender import begin, event
+from state_hashes import state_hash
 from typer.testing import CliRunner
 
 from recbole_signed.cli.app import app
@@ -56,7 +57,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen_by(folder: Path) -> tuple[Any, ...]:
     """Return what a state tells and does: tokens, edges, duplicates, late events, withdrawn items."""
     with ready(folder) as state:
-        told = state.hash(), sorted(state.withdrawn), json.dumps(state.announced(), sort_keys=True), state.last_seq
+        told = state_hash(state), sorted(state.withdrawn), json.dumps(state.announced(), sort_keys=True), state.last_seq
         again = state.ingest(
             EventBatch.from_events(
                 [
@@ -167,7 +168,7 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     with contextlib.closing(OnlineRecommender.open(folder)) as recommender:
         state = recommender.state
         features = state.announced()
-        told = state.hash(), state.last_seq, json.dumps(features, sort_keys=True), noted(folder)
+        told = state_hash(state), state.last_seq, json.dumps(features, sort_keys=True), noted(folder)
         lists = [recommender.recommend(f"u{n}", 10) for n in range(1, 51, 7)]
     done = CliRunner().invoke(app, ["state", "verify", str(folder)])
     if done.exit_code:

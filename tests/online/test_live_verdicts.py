@@ -245,6 +245,30 @@ def test_what_falls_stays_in_the_list(tmp_path: Path, model: str) -> None:
     recommender.close()
 
 
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SignediALS"])
+def test_a_dislike_moves_its_neighbours_alone_where_liked_items_have_grown(tmp_path: Path, model: str) -> None:
+    """Such items are made again from their users, who are read without what their scores do not show yet."""
+    recommender = begin(tmp_path / "state", model, **({} if model == "SignediALS" else {"dislike_aversion": 0.0}))
+    likes = [event(n, "fresh", f"i{n}", "like") for n in range(1, 4)]
+    recommender.update([*likes, *(event(10 + n, f"other{n}", f"i{1 + n % 3}", "like") for n in range(60))])
+    before = dict(recommender.recommend("fresh", 30))
+    for number, item in enumerate([*before][:8]):
+        recommender.update([event(100 + 2 * number, "fresh", item, "dislike")])
+        after = dict(recommender.recommend("fresh", 30))
+        assert [*after.values()] == sorted(after.values(), reverse=True)
+        moved = [other for other in after if after[other] != pytest.approx(before[other], rel=1e-5, abs=1e-6)]
+        assert 1 <= len(moved) <= 10
+        assert all(after[other] < before[other] for other in moved)
+        recommender.update([event(101 + 2 * number, "fresh", item, "undislike")])
+        assert dict(recommender.recommend("fresh", 30)) == pytest.approx(before, rel=1e-5, abs=1e-6)
+    recommender.update([event(200, "fresh", next(iter(before)), "dislike")])
+    held_back = dict(recommender.recommend("fresh", 30))
+    recommender.update([event(201, "fresh", [*before][-1], "like")])
+    now = dict(recommender.recommend("fresh", 30))
+    assert sum(now[item] != held_back[item] for item in now) > 20
+    recommender.close()
+
+
 def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Path, opens: Opens) -> None:
     """Also not in what is near to what: the likes of a visitor decide it."""
     plain, recommender = begin(tmp_path / "plain", "Pop"), begin(tmp_path / "state", "Pop")

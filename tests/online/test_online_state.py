@@ -15,6 +15,7 @@ from bare_state import JsonLines, ready, take_from
 from faults import files_of_at_most, no_room_at
 from refusals import check_refused
 from small_recommender import event
+from state_hashes import edges_hash, state_hash
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
@@ -46,27 +47,27 @@ def test_what_is_replayed_is_what_happened(tmp_path: Path) -> None:
     with ready(tmp_path) as state:
         live = [state.ingest(stream(30, 30 * i)) for i in range(3)]
         state.snapshot(TENSORS, {"n": 1}, model="m")
-        saved = state.edges.full_hash()
+        saved = edges_hash(state.edges)
         live += [state.ingest(stream(30, 30 * i)) for i in range(3, 6)]
-        expected = state.hash()
+        expected = state_hash(state)
     with OnlineState.open(tmp_path) as state:
         snapshot = state.recover("m")
         assert (snapshot.applied_seq, snapshot.meta) == (90, {"n": 1})
-        assert state.edges.full_hash() == saved
+        assert edges_hash(state.edges) == saved
         again = list(state.replay())
         np.testing.assert_equal([summary(each) for each in again], [summary(each) for each in live[3:]])
-        assert state.hash() == expected
+        assert state_hash(state) == expected
         state.recover(from_log=True)
         np.testing.assert_equal([summary(each) for each in state.replay()], [summary(each) for each in live])
-        assert state.hash() == expected
+        assert state_hash(state) == expected
 
 
 def test_compaction_keeps_edges_duplicates_and_what_versions_need(tmp_path: Path) -> None:
     with ready(tmp_path) as state:
         state.ingest(stream(60))
-        expected = state.edges.full_hash()
+        expected = edges_hash(state.edges)
         assert state.compact() == 60
-        assert state.edges.full_hash() == expected
+        assert edges_hash(state.edges) == expected
         assert state.ingest(stream(60)).n_duplicate == 60
         state.ingest(stream(40, 60))
         state.snapshot(TENSORS, {}, model="m")
@@ -75,21 +76,21 @@ def test_compaction_keeps_edges_duplicates_and_what_versions_need(tmp_path: Path
         state.ingest(stream(40, 140))
         assert state.compact() == 100  # up to the older version, not further
         assert state.log.connection.execute("SELECT count(*) FROM events").fetchone()[0] == 80
-        expected = state.hash()
+        expected = state_hash(state)
         assert [path.name for path in tmp_path.glob("base-*")] == ["base-000000000100"]
     for from_log in (False, True):
         with OnlineState.open(tmp_path) as state:
             state.recover(from_log=from_log)
             assert state.applied_seq == (100 if from_log else 140)
             assert len(list(state.replay())) == (2 if from_log else 1)
-            assert state.hash() == expected
+            assert state_hash(state) == expected
             assert state.compact() == 100
     shutil.rmtree(tmp_path / "versions")
     with ready(tmp_path) as state:
-        assert state.hash() == expected
+        assert state_hash(state) == expected
         assert state.compact() == 180
     with ready(tmp_path) as state:
-        assert state.hash() == expected
+        assert state_hash(state) == expected
 
 
 def test_a_damaged_version_falls_back_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,7 +98,7 @@ def test_a_damaged_version_falls_back_and_says_so(tmp_path: Path, caplog: pytest
         for start in range(0, 90, 30):
             state.ingest(stream(30, start))
             state.snapshot(TENSORS, {}, model="m")
-        expected = state.hash()
+        expected = state_hash(state)
     for name, left in (("v000003", "v000002"), ("v000002", "v000001"), ("v000001", None)):
         path = tmp_path / "versions" / name / "edges.safetensors"
         content = bytearray(path.read_bytes())
@@ -109,7 +110,7 @@ def test_a_damaged_version_falls_back_and_says_so(tmp_path: Path, caplog: pytest
             assert (snapshot and snapshot.name) == left
             assert f"{name}/edges.safetensors is damaged" in caplog.text
             list(state.replay())
-            assert state.hash() == expected
+            assert state_hash(state) == expected
 
 
 def test_a_damaged_base_is_refused(tmp_path: Path) -> None:
@@ -160,12 +161,12 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
     users, items = [f"u{i}" for i in range(1, 21)], [f"i{i}" for i in range(1, 16)]
     with OnlineState.open(tmp_path / "bulk") as state:
         state.bulk_load(users, items, user, item, kind.astype(np.int8), time)
-        bulk = state.edges.full_hash()
+        bulk = edges_hash(state.edges)
         state.ingest(stream(10))
-        expected = state.hash()
+        expected = state_hash(state)
         check_refused("holds events already.*open this one with", state.bulk_load, users, items, user, item, kind, time)
     with ready(tmp_path / "bulk") as state:
-        assert state.hash() == expected
+        assert state_hash(state) == expected
         assert state.users.tokens([1, 20]) == ["u1", "u20"]
     names = {LIKE: "like", DISLIKE: "dislike", VIEW: "view"}
     with ready(tmp_path / "events") as state:
@@ -173,7 +174,7 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
         state.log.items.add(state.log.items.propose(items)[1])
         rows = zip(user.tolist(), item.tolist(), kind.tolist(), time.tolist(), strict=True)
         state.ingest(EventBatch.from_events(Event(f"{t}", f"u{u}", f"i{i}", names[k], t) for u, i, k, t in rows))
-        assert state.edges.full_hash() == bulk
+        assert edges_hash(state.edges) == bulk
 
 
 def test_edges_that_lie_in_the_future_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -286,7 +287,7 @@ def test_what_the_log_refuses_is_not_taken_and_nothing_is_lost(tmp_path: Path, h
     batch += [Event(f"f{n}", f"another-{n}" * 50, "j", "like", n) for n in range(2000)]
 
     def all_of(state: OnlineState) -> tuple[Any, ...]:
-        return state.hash(), state.last_seq, state.announced(), state.log.position("s")
+        return state_hash(state), state.last_seq, state.announced(), state.log.position("s")
 
     with ready(tmp_path / "state") as state:
         state.ingest(stream(30))
@@ -324,14 +325,14 @@ def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch:
 def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with ready(tmp_path) as state:
         state.ingest(stream(50))
-        expected = state.hash()
+        expected = state_hash(state)
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", no_room_at(step))
             check_refused("Writing the base of the event log failed: No space", state.compact)
         assert not list(tmp_path.glob("base-*"))
         state.recover(from_log=True)
         assert len(list(state.replay())) == 1
-        assert state.hash() == expected
+        assert state_hash(state) == expected
         assert state.compact() == 50
 
 
@@ -342,7 +343,7 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
         large = [f"{n}{'w' * 9_000}" for n in range(200)]
         state.withdraw(large)
         state.withdraw(large, back=True)  # leaves free pages, which are given back in several steps
-        before = state.edges.full_hash()
+        before = edges_hash(state.edges)
         looked: list[str] = []
         state.log.connection.set_trace_callback(lambda text: looked.append(text) if "FROM seen" in text else None)
         state.compact()
@@ -354,7 +355,7 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
         state.ingest(
             EventBatch.from_events(event(n, f"u{n}", "i", "like") for n in range(40))
         )  # old ones change nothing
-        assert state.edges.full_hash() == before
+        assert edges_hash(state.edges) == before
     with ready(tmp_path) as state:  # and the checksums fit what is left
         pass
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from refusals import check_refused
 from small_recommender import NOW, Opens, event
+from state_hashes import tokens_hash
 from waiting import until
 
 from recbole_signed.errors import UsageError
@@ -80,7 +81,7 @@ def test_it_follows_though_something_happens_while_the_log_is_read(
     assert replica.follow() == seq
     assert writer.state is not None
     for mine, theirs in ((replica.users, writer.state.users), (replica.items, writer.state.items)):
-        assert mine.content_hash() == theirs.content_hash()
+        assert tokens_hash(mine) == tokens_hash(theirs)
     assert lists(replica, ["u1", "u2", "u3", "stays", "new3"]) == lists(writer, ["u1", "u2", "u3", "stays", "new3"])
 
 

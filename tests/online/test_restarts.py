@@ -12,6 +12,7 @@ import torch
 from faults import no_room_at
 from refusals import check_refused
 from small_recommender import NOW, event
+from state_hashes import state_hash
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
@@ -32,10 +33,10 @@ def test_a_forgotten_training_user_does_not_prevent_a_restart(start: Callable[..
     trainer.update([event(1, "u1", "", "forget_user")])
     if saved:
         trainer.snapshot()
-    state, ranking = trainer.state.hash(), trainer.recommend("u2", 10)
+    state, ranking = state_hash(trainer.state), trainer.recommend("u2", 10)
     trainer.close()
     again = start()
-    assert again.state.hash() == state
+    assert state_hash(again.state) == state
     assert "u1" not in again.state.users
     assert [item for item, _ in again.recommend("u2", 10)] == [item for item, _ in ranking]
     assert again.recommend("u1", 5) == again.recommend("nobody", 5)
@@ -333,7 +334,7 @@ def test_a_folder_that_takes_nothing_and_meta_that_is_no_json(versions: Versions
 @pytest.mark.parametrize("last_look", ["names", "manifest"])
 def test_a_vanishing_version_is_left_out(versions: Versions, monkeypatch: pytest.MonkeyPatch, last_look: str) -> None:
     first, second = save(versions, 2)
-    names, manifest = versions.names, versions._manifest
+    names, manifest = versions.names, versions.manifest
 
     def at_names() -> list[str]:
         found = names()
@@ -348,7 +349,7 @@ def test_a_vanishing_version_is_left_out(versions: Versions, monkeypatch: pytest
     if last_look == "names":
         monkeypatch.setattr(versions, "names", at_names)
     else:
-        monkeypatch.setattr(versions, "_manifest", at_manifest)
+        monkeypatch.setattr(versions, "manifest", at_manifest)
     assert [each.name for each in versions.describe()] == [second]
 
 

@@ -182,8 +182,9 @@ def test_an_item_that_is_withdrawn_while_others_are_looked_up_is_not_shown(recom
             return found
 
     busy: Any = Busy()
-    table.ids(busy)
-    assert items.tokens(table.ids(busy).tolist()) == ["i1", "i2"]
+    none = np.zeros(0, dtype=np.int64)
+    table.beside(none, busy, len(items))
+    assert items.tokens(table.beside(none, busy, len(items)).tolist()) == ["i1", "i2"]
 
 
 def test_lists_can_be_narrowed_to_unseen_items(recommender: OnlineRecommender) -> None:

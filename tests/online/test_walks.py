@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_recommender import N_ITEMS, N_USERS, NOW, Clock, begin
+from state_hashes import tokens_hash, wish_rows
 
 from recbole_signed.live import Event, OnlineRecommender
 from recbole_signed.live.learners.asked import Asked
@@ -95,8 +96,8 @@ def told(source: OnlineRecommender | OnlineReplica) -> tuple[Any, ...]:
             items, scores = best_items(learner, state.edges, number, 8, keys, user_keys=state.users.keys, **more)
             lists.append((state.items.tokens(items.tolist()), scores.tolist()))
         hidden = sorted(state.items.tokens(state.hidden_items().tolist()))
-        ids = state.users.content_hash(), state.items.content_hash()
-        return source.version, learner.parameters(), state.applied_seq, hidden, ids, state.log.wishes.rows(), lists
+        ids = tokens_hash(state.users), tokens_hash(state.items)
+        return source.version, learner.parameters(), state.applied_seq, hidden, ids, wish_rows(state.log), lists
 
 
 def check_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import changing, replace_text
+from recbole_signed.files import locked, replace_text
 from recbole_signed.runs.building import Places
 from recbole_signed.runs.metric_columns import metric_column
 from recbole_signed.runs.provenance import digest
@@ -107,7 +107,7 @@ def _pair(comparison: Mapping[str, Any]) -> Pair:
 def keep(rows_file: Path, against: str | None, values: str, outcome: dict[str, Any], rows: Container[str]) -> None:
     """Keep an outcome in the place of an earlier one with the same ``against``; drop those of other rows."""
     file = kept_file(rows_file)
-    with changing(file):
+    with locked(file.parent):
         before = {
             name: kept
             for name, kept in _read(file).items()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +32,6 @@ _SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Origin:
-    """How a graph was made, for its ``dataset.json``."""
-
-    profile: str
-    edges: int
-    seed: int
-
-
 def check_target(target: Path, how: str, overwrite: bool) -> None:
     """Refuse, before anything is generated, what :func:`write` would refuse."""
     if how not in FORMATS:
@@ -54,12 +43,13 @@ def check_target(target: Path, how: str, overwrite: bool) -> None:
 def write(
     graph: SyntheticGraph,
     target: Path,
-    origin: Origin,
+    profile: str,
+    seed: int,
     how: str = "inter",
     overwrite: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, Any]:
-    """Write the data set folder ``target`` whole or not at all, and return the contents of ``dataset.json``."""
+    """Write the data set folder ``target`` whole or not at all, and return what ``dataset.json`` says of it."""
     check_target(target, how, overwrite)
     with replacing_folder(target, overwrite=overwrite) as folder:
         if how == "inter":
@@ -70,32 +60,11 @@ def write(
             arrays = {name: getattr(graph, name) for name in _ARRAYS}
             np.savez(folder / f"{target.name}.npz", **arrays, n_users=graph.n_users, n_items=graph.n_items)
             progress(len(graph))
-        record = _describe(graph, target.name, origin, {"inter": _FIELDS} if how == "inter" else {})
+        options = {"profile": profile, "edges": len(graph), "seed": seed}
+        record = _describe(graph, target.name, options, {"inter": _FIELDS} if how == "inter" else {})
         record["outputs"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         write_manifest(folder, record)
     return record
-
-
-def load(path: Path | str) -> SyntheticGraph:
-    """Read the graph of a ``NAME.npz``, or of the data set folder that holds it."""
-    path = Path(path)
-    file = path / f"{path.name}.npz" if path.is_dir() else path
-    if not file.is_file():
-        raise UsageError(f"there is no {file}; 'recbole-signed synth --format npz' makes one.")
-    names = (*_ARRAYS, "n_users", "n_items")
-    try:
-        with np.load(file) as stored:
-            missing = [name for name in names if name not in stored]
-            arrays = {name: stored[name] for name in names if name not in missing}
-    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        # a single array: AttributeError in Python 3.10, TypeError from 3.11 on
-        raise UsageError(
-            f"{file} is not a whole archive of arrays of numbers; 'recbole-signed synth --format npz' makes one."
-        ) from error
-    if missing:
-        raise UsageError(f"{file} has no array '{missing[0]}'; 'recbole-signed synth --format npz' makes one that has.")
-    n_users, n_items = int(arrays.pop("n_users")), int(arrays.pop("n_items"))
-    return SyntheticGraph(**arrays, n_users=n_users, n_items=n_items)
 
 
 def _write_inter(graph: SyntheticGraph, path: Path, progress: Callable[[int], None]) -> None:
@@ -109,13 +78,13 @@ def _write_inter(graph: SyntheticGraph, path: Path, progress: Callable[[int], No
             progress(frame.height)
 
 
-def _describe(graph: SyntheticGraph, name: str, origin: Origin, fields: dict[str, Any]) -> dict[str, Any]:
+def _describe(graph: SyntheticGraph, name: str, options: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     first, last = int(graph.times[0]), int(graph.times[-1])
     return {
         "format_version": 1,
         "name": name,
         "source": "synth",
-        "options": {"profile": origin.profile, "edges": origin.edges, "seed": origin.seed},
+        "options": options,
         "sign_rule": None,
         # not an import of the package itself, which would tie this to RecBole's plugin
         "package_version": sys.modules[__name__.partition(".")[0]].__version__,

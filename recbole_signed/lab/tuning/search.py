@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from logging import getLogger
 from pathlib import Path
@@ -108,10 +108,8 @@ def tune(
     code = foreign_code(model)
     question += [] if code is None else [code]  # as in a table's requests: trials of other code are no answer
     database = folder / "study.db"
-    lock = DirectoryLock(folder)
-    try:
-        name_of_study = digest(question)[:16]
-        study = Study(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
+    with closing(DirectoryLock(folder)):
+        study = Study(database, digest(question)[:16], space, facts.defaults, facts.bigger, facts.seed, start)
         before = len(study.tried())
         with (
             raised_by_sigterm(KeyboardInterrupt),
@@ -121,8 +119,6 @@ def tune(
             search = _Search(study, workers, task, facts, halving, show)
             search.run(plan.trials, plan.timeout)
         tried = study.tried()
-    finally:
-        lock.release()
     best = best_trial(tried, facts, folder)
     values = chosen_values(best, space, facts)
     file = tuned_path(model, name, plan.output)

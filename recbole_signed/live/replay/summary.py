@@ -21,7 +21,6 @@ from recbole_signed.table import Header, Line, Section, Table, text_lines, to_ma
 COMPARED = ("recall@20", "ndcg@20")  # what retention and the gate are about
 REFERENCE = "refit"
 LAST = 0.2  # the share of windows, the last ones, that is reported apart: drift accumulates
-LIMIT = 0.98
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
 OF_MODELS = ("gate", "cost", "settings")

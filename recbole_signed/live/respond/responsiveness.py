@@ -15,6 +15,7 @@ How far a list moves is the rank-biased overlap of both (Webber, Moffat & Zobel,
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections import Counter
@@ -102,8 +103,8 @@ def respond(
     wishes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         learner, state = learner_of(fitted.model, fitted.config), Path(folder) / "state"
-        live = OnlineRecommender.begin(state, learner, *base_of(fitted.train_data._dataset), unit_known=True)
-        try:
+        begun = OnlineRecommender.begin(state, learner, *base_of(fitted.train_data._dataset), unit_known=True)
+        with contextlib.closing(begun) as live:
             if len(fitted.test_data.dataset.inter_feat):
                 fitted.trainer.model = LiveModel(live, fitted.test_data._dataset, fitted.trainer.device)
                 test = measured(fitted, fitted.test_data, METRICS, k)
@@ -111,8 +112,6 @@ def respond(
             probes = audit.of_users(n_users)
             if feature is not None:
                 wishes = {"wishes": audit.wishes(feature, _words(fitted.config, feature), n_users)}
-        finally:
-            live.close()
     return {
         **origin,
         "k": k,
@@ -251,7 +250,7 @@ class _Probe:
         viewed = [self._shown(self.scores, scores) for scores in self._after(disliked, *views)[1:]]
         return Probes(
             **bite,
-            **other,
+            overlap_like=other,
             likes=lasting,
             liked_again=again,
             views=viewed,
@@ -283,17 +282,12 @@ class _Probe:
             "overlap_dislike": overlap(rest.tolist(), later[~np.isin(later, self.similar)].tolist()),
         }
 
-    def _other(self) -> dict[str, Any]:
-        """Like an item of another kind."""
+    def _other(self) -> float | None:
+        """Like an item of another kind, and return the overlap of both lists; None where there is no such item."""
         item = np.array([self.audit.another_kind(self.user, self.new, self.rng)])
         if not item[0]:
-            return {"overlap_like": None, "near_like_after": None}
-        near = self._nearest(self.audit.alike(item)[0])[:N_NEIGHBOURS]
-        listed = _best(self._after((item, "like"))[0], self.k)
-        return {
-            "overlap_like": overlap(self.shown.tolist(), listed.tolist()),
-            "near_like_after": int(np.isin(listed, near).sum()),
-        }
+            return None
+        return overlap(self.shown.tolist(), _best(self._after((item, "like"))[0], self.k).tolist())
 
     def _after(self, *steps: tuple[IntArray, str]) -> list[np.ndarray]:
         """Return the scores after each of some steps; all is taken back then, but for views."""

@@ -38,7 +38,6 @@ class Probes:
     liked_again: Shown | None  # after a like of the nearest similar item; None where there is none
     views: list[Shown]
     overlap_like: float | None  # that of a like of another kind; None where the catalogue has no such item
-    near_like_after: int | None  # items like that one that are shown then
     restored: bool  # after each step was taken back, the list was what it had been
     exact: bool  # all scores were, bit by bit; a learner that corrects an inverse leaves rounding (SignedEASE)
     milliseconds: float  # from a dislike to the list that reflects it
@@ -55,8 +54,8 @@ def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
         values = [getattr(probe, name) for probe in probes if getattr(probe, name) is not None]
         return float(np.mean(values)) if values else None
 
-    names = ("gone", "falling", "more_fall", "far_lost", "overlap_dislike", "overlap_like", "near_like_after",
-             "restored", "exact", "milliseconds")  # fmt: skip
+    names = ("gone", "falling", "more_fall", "far_lost", "overlap_dislike", "overlap_like", "restored", "exact",
+             "milliseconds")  # fmt: skip
     means = {"users": float(len(probes)), **{name: mean(name) for name in names}}
     means["near_before"], means["near_after"] = (
         float(np.mean([probe.dislikes[0][place] for probe in probes])) if probes else None for place in (0, 1)

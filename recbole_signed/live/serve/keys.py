@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import changing, open_like, refusing, replace_file
+from recbole_signed.files import locked, open_like, refusing, replace_file
 
 ROLES = ("read", "write", "admin")  # each may do what the ones before it may
 MOST = 100_000  # callers of whom is known when they last asked, before those who may ask anything again are left out
@@ -76,7 +76,8 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
     if role not in ROLES:
         raise UsageError(_no_role(role))
     key = secrets.token_urlsafe(32)
-    with refusing(f"writing the API keys {path}", "name a file in a folder that can be written to"), changing(path):
+    remedy = "name a file in a folder that can be written to"
+    with refusing(f"writing the API keys {path}", remedy), locked(path.parent):
         before, there = "", path.stat() if path.exists() else None
         if there is not None:
             ApiKeys(path)  # refuses what is not a file of keys

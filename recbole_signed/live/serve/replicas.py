@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import string
@@ -80,14 +81,11 @@ class Forwarder:
             raise ProblemError(503, f"The writer does not answer: {error}.", 1.0) from error
 
     def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Response:
-        connection = connection_to(str(self._address))
-        try:
+        with contextlib.closing(connection_to(str(self._address))) as connection:
             connection.request(method, target, body, headers)
             answer = connection.getresponse()
             kept = {name: value for name in ("Content-Type", "Retry-After") if (value := answer.headers.get(name))}
             return Response(answer.read(), answer.status, kept)
-        finally:
-            connection.close()
 
 
 _logger = logging.getLogger(__name__)

@@ -127,16 +127,13 @@ def refuse_directory(directory: Path) -> None:
 
 def _clear(directory: Path) -> None:
     """Remove what the beginning of a state has left, unless another process is at it, or has come first."""
-    lock = DirectoryLock(directory)
-    try:
+    with contextlib.closing(DirectoryLock(directory)):
         refuse_directory(directory)
         for path in directory.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != LOCK:
                 path.unlink()
-    finally:
-        lock.release()
 
 
 def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:

@@ -8,14 +8,13 @@ could not find users there. A new folder is open to its owner alone; a replaced 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from recbole_signed.files import (
     PRIVATE,
     DamagedError,
     at,
+    locked,
     make_folder,
     open_like,
     parse_json,
@@ -70,7 +70,7 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
             backup.refuse_away(directory)  # the copy would lie below the place of its disk
     with refusing(f"Backing up {directory}"):
         make_folder(target.parent)
-    with refusing(f"Backing up {directory}"), alone(directory):
+    with refusing(f"Backing up {directory}"), locked(directory):
         made = NotedBackup(target, target.parent.stat().st_dev, missed=False)
         note(directory, replace(made, missed=True))  # until the new copy stands in the place of an older one
         clear_leftovers(target)
@@ -119,20 +119,6 @@ def other_maker(backup: Path, directory: Path) -> Path | None:
     return None
 
 
-@contextlib.contextmanager
-def alone(directory: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep others from making backups of a state, or from forgetting users in them."""
-    held = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
-        yield
-    finally:
-        os.close(held)
-
-
 def leftovers(folder: Path) -> list[Path]:
     """Return what a crash left beside a folder that was being made: copies, and what was moved out of the way."""
     if not folder.parent.is_dir():
@@ -142,7 +128,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def clear_leftovers(target: Path) -> None:
-    """Remove what a crash left of the making of a backup, while `alone`; the one before goes back to its place."""
+    """Remove what a crash left of the making of a backup, of a locked state; the one before goes back to its place."""
     for path in leftovers(target):
         if path.suffix == ".old" and not target.exists():
             path.rename(target)
@@ -184,7 +170,7 @@ class NotedBackup:
 
 
 def note(directory: Path, *backups: NotedBackup) -> None:
-    """Write backups to the register in a directory, while `alone`."""
+    """Write backups to the register in a directory, while that is locked."""
     _write(directory, {backup.path: backup for backup in (*noted(directory), *backups)})
 
 
@@ -196,7 +182,7 @@ def _write(directory: Path, backups: Mapping[Path, NotedBackup]) -> None:
 def note_destroyed(directory: Path, target: Path) -> None:
     """Take a backup from the register of a state: erasures do not wait for it any more."""
     directory, target = directory.absolute(), target.absolute()
-    with refusing(f"Writing {directory / BACKUPS}"), alone(directory):
+    with refusing(f"Writing {directory / BACKUPS}"), locked(directory):
         backups = {backup.path: backup for backup in noted(directory)}
         if target not in backups:
             known = ", ".join(map(str, backups)) or "none"
@@ -235,14 +221,11 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
             _copy_database(directory / name, folder / name)
     if (directory / _EXPERIMENTS).exists():
         shutil.copyfile(directory / _EXPERIMENTS, folder / _EXPERIMENTS)
-    log = EventLog(folder / LOG, read_only=True, check=True)
-    try:
+    with contextlib.closing(EventLog(folder / LOG, read_only=True, check=True)) as log:
         base, last_seq = log.base, log.last_seq
         if (directory / LINES).exists():  # the state was not opened since an earlier version
             shutil.copyfile(directory / LINES, folder / LINES)
         shutil.copyfile(directory / BACKUPS, folder / _OTHERS)
-    finally:
-        log.close()
     if base is not None:
         shutil.copytree(directory / base, folder / base)
     _verify(folder, base)
@@ -303,12 +286,9 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
         raise UsageError(f"{backup} is not a backup; 'state backup' makes one.") from error
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is not empty; move what is there away, or name another directory.")
-    log = EventLog(backup / LOG, read_only=True)
-    try:
+    with contextlib.closing(EventLog(backup / LOG, read_only=True)) as log:
         log.verify()
         _verify(backup, log.base)
-    finally:
-        log.close()
     register = _register_of(backup, Path(info.directory), directory)
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     with refusing(f"Restoring {directory}"), contextlib.ExitStack() as stack:

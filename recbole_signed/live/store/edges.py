@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -179,14 +178,6 @@ class EdgeState:
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""
         return _visible(*self._by_user.gather(BY_USER), self.keys)
-
-    def full_hash(self) -> str:
-        """Hash of all that is remembered, of pairs that are no longer visible too."""
-        user, item, registers = self._all()
-        digest = hashlib.sha256()
-        for column in (user, item, *registers.columns().values()):
-            digest.update(np.ascontiguousarray(column).data)
-        return digest.hexdigest()
 
     # ---- writing
 

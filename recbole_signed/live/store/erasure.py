@@ -9,6 +9,7 @@ What is left to do stands in the table ``erasures`` until it is done, through cr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -20,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.files import DamagedError
+from recbole_signed.files import DamagedError, locked
 from recbole_signed.live.store.backup import (
     BACKUPS,
     NotedBackup,
-    alone,
     clear_leftovers,
     leftovers,
     note,
@@ -34,7 +34,7 @@ from recbole_signed.live.store.backup import (
 from recbole_signed.live.store.database import explained, transaction, write_small_sum
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.versions import Snapshot, read_manifest
+from recbole_signed.live.store.versions import Snapshot
 
 Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
 """Fits the model of a version to other edges, less what it knows of some ids; returns its tensors and meta."""
@@ -173,7 +173,8 @@ class Erasure:
                 continue
             if newest is None or newest["applied_seq"] < last_rows:
                 raise UsageError(
-                    "versions hold users who were forgotten since; a new snapshot() is needed to replace them."
+                    "versions hold users who were forgotten since; the next version replaces them, and this is tried "
+                    "again by itself."
                 )
             if not versions.is_pinned(name):
                 versions.remove(name)
@@ -197,12 +198,10 @@ class Erasure:
     def _about(self, name: str) -> dict[str, Any]:
         """Return what a version says of itself; one that is damaged may hold anybody."""
         try:
-            about = read_manifest(self.state.versions.folder / name)
-            meta = about["meta"]
-            seqs = {"scratch_seq": int(meta.get("scratch_seq", 0)), "erased_seq": int(about.get("erased_seq", 0))}
-            return {"applied_seq": int(about["applied_seq"]), **seqs}
-        except (UsageError, KeyError, TypeError, ValueError):
-            return {"applied_seq": -1, "scratch_seq": -1, "erased_seq": -1}
+            about = self.state.versions.manifest(name)
+            return {**about, "scratch_seq": int(about["meta"].get("scratch_seq", 0))}
+        except (UsageError, TypeError, ValueError):
+            return dict.fromkeys(("applied_seq", "scratch_seq", "erased_seq"), -1)
 
     def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup) -> None:
         directory = self.state.directory
@@ -213,7 +212,11 @@ class Erasure:
         newest = max((row[1] for row in rows), default=0)
         stamp = max((row[2] for row in rows), default=self.state.settings.now())
         problems: list[str] = []
-        with alone(directory, wait=False):
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(directory, wait=False))
+            except BlockingIOError:
+                raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
             for backup in noted(directory):
                 try:
                     self._clean_backup(backup, newest, stamp, forget_in_backup)

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import threading
@@ -84,7 +83,7 @@ class OnlineState(StateView):
                 while self.log.purge_step():
                     pass
         except BaseException:
-            self._held.release()
+            self._held.close()
             raise
         self._start_from(EdgeState(), _BEHIND)
         self._log_behind = False
@@ -119,7 +118,7 @@ class OnlineState(StateView):
                 at("state:closing")
                 self.log.close()
                 at("state:closed")
-                self._held.release()
+                self._held.close()
 
     @contextlib.contextmanager
     def entered(self, *, writes: bool = True) -> Iterator[None]:
@@ -160,12 +159,6 @@ class OnlineState(StateView):
     def last_seq(self) -> int:
         """Seq of the newest event in the log; 0 for none."""
         return self.log.last_seq
-
-    def hash(self) -> str:
-        """Hash of vocabularies, edges and all that is remembered of them, for comparing two states."""
-        parts = [self.users.content_hash(), self.items.content_hash(), self.edges.full_hash(), str(self.applied_seq)]
-        parts += map(str, self.log.wishes.rows())
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     # ---- starting
 

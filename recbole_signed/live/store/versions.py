@@ -229,7 +229,7 @@ class Versions:
 
     def load(self, name: str) -> Snapshot:
         """Read a version and verify it."""
-        manifest = self._manifest(name)
+        manifest = self.manifest(name)
         about = {key: value for key, value in manifest.items() if key in Snapshot.__dataclass_fields__}
         tensors, edges = (read_tensors(self.folder / name, manifest, part) for part in ("model", "edges"))
         return Snapshot(name=name, tensors=tensors, edges=edges, **about)
@@ -241,7 +241,7 @@ class Versions:
 
     def edges(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Read the manifest and the edges of a version alone; raises as `load`."""
-        manifest = self._manifest(name)
+        manifest = self.manifest(name)
         return manifest, read_tensors(self.folder / name, manifest, "edges")
 
     def describe(self) -> list[VersionInfo]:
@@ -256,7 +256,7 @@ class Versions:
         try:
             size = sum(file.stat().st_size for file in folder.iterdir())
             pinned = (folder / PINNED).exists()
-            about = self._manifest(name)
+            about = self.manifest(name)
         except FileNotFoundError:
             return None
         except UsageError as error:
@@ -289,7 +289,7 @@ class Versions:
         erased_seq: int,
     ) -> None:
         """Put a model and edges without users forgotten up to ``erased_seq`` in the place of a pinned version."""
-        about = {key: value for key, value in self._manifest(name).items() if key not in ("sha256", "format")}
+        about = {key: value for key, value in self.manifest(name).items() if key not in ("sha256", "format")}
         meta = {**meta, "scratch_seq": max(erased_seq, int(meta.get("scratch_seq", 0)))}
         about |= {"meta": meta, "erased_seq": erased_seq}
         renewed = self.folder / f"{name}{_RENEWED}"
@@ -345,7 +345,7 @@ class Versions:
                 if path.suffix in (".tmp", ".trash"):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def _manifest(self, name: str) -> dict[str, Any]:
+    def manifest(self, name: str) -> dict[str, Any]:
         """Read the manifest of a version; raises as `load`."""
         manifest = {"erased_seq": 0, **read_manifest(self.folder / name)}
         for key, kind in _ABOUT.items():

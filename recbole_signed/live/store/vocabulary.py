@@ -17,7 +17,7 @@ import numpy as np
 
 from recbole_signed.arrays import grown
 from recbole_signed.files import at
-from recbole_signed.ids_and_times import PAD, hash_of, hashes
+from recbole_signed.ids_and_times import PAD, hashes
 from recbole_signed.live.store.database import damaged, explained, kept_sum, sealed, transaction, write_small_sum
 
 TAG = 16  # bytes of a tag, and of the salt
@@ -121,10 +121,6 @@ class Vocabulary:
         self._hashed = digest, size  # the next one, of more ids, goes on from here
         return digest.copy().hexdigest()
 
-    def content_hash(self) -> str:
-        """Hash of ids and tokens themselves, which does not depend on the random salts."""
-        return hash_of(token or "" for token in self._tokens)
-
     def propose(
         self, tokens: Sequence[str], forget: np.ndarray | None = None
     ) -> tuple[np.ndarray, NewTokens, list[int]]:
@@ -168,7 +164,7 @@ class Vocabulary:
         self._ids.update((token, i) for i, token in new if token is not None)
 
     def forget(self, i: int) -> None:
-        """Erase the token of an id; one that is not here yet is left to `NewTokens.erase`."""
+        """Erase the token of an id; one that is not here yet is left as it is."""
         token = self._tokens[i] if i < len(self) else None
         if token is not None:
             if self._ids[token] == i:  # to a reader that is behind, its new id may be known already
@@ -209,17 +205,12 @@ class Withdrawn:
         changed = {row[0] for row in rows}
         self.tokens = self.tokens | changed if withdrawn else self.tokens - changed
 
-    def ids(self, items: Vocabulary) -> np.ndarray:
-        """Return the ids of withdrawn items that are known, int64."""
+    def beside(self, others: np.ndarray, items: Vocabulary, n_items: int) -> np.ndarray:
+        """Return the ids of withdrawn items below ``n_items``, and those of others that are not shown, int64."""
         tokens, (looked_up, size, known) = self.tokens, self._known
         if looked_up is not tokens or size != len(items):
             size = len(items)
             ids = items.ids(sorted(tokens))
             known = ids[ids > 0]
             self._known = tokens, size, known
-        return known
-
-    def beside(self, others: np.ndarray, items: Vocabulary, n_items: int) -> np.ndarray:
-        """Return the ids of withdrawn items below ``n_items``, and those of others that are not shown, int64."""
-        own = self.ids(items)
-        return np.union1d(own[own < n_items], others) if len(own) else others
+        return np.union1d(known[known < n_items], others) if len(known) else others

@@ -143,7 +143,3 @@ class Wishes:
             wish for wish in self._of.get(user, {}).values() if wish.sign and (wish.until is None or wish.until > now)
         ]
         return sorted(wishes, key=lambda wish: (-wish.timestamp, wish.item, wish.feature, wish.value))
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return all that is kept, to compare two states."""
-        return sorted((user, *vars(wish).values()) for user, own in self._of.items() for wish in own.values())
