@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed.cli.output import Json, show, stdout_for_result
-from recbole_signed.errors import UsageError, counted
+from recbole_signed.errors import UsageError, counted, raised_by_sigterm
 from recbole_signed.files import require_file
 
 app = typer.Typer(help="What experiments on live traffic say, and how many users they need.")
@@ -26,6 +26,7 @@ ExperimentsFile = Annotated[
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the experiment.")]
 
 
+@raised_by_sigterm(SystemExit, 0)  # what a first process of a container has to do itself, and the server raises again
 def serve(
     settings: Annotated[
         list[str] | None,

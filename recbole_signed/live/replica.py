@@ -117,10 +117,11 @@ class OnlineReplica(StateView):
         for name in self.versions.candidates():
             try:
                 snapshot = self.versions.load(name)
+                edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
             except (DamagedError, OSError):  # the writer may have removed it meanwhile
                 continue
             if snapshot.applied_seq >= self.log.base_seq:
-                self._start_from(EdgeState.from_tensors(snapshot.edges, snapshot.n_items), snapshot.applied_seq)
+                self._start_from(edges, snapshot.applied_seq)
                 self._take(snapshot, _learner_of(snapshot))
                 return
         raise UsageError(f"{self.directory} holds no version that is whole; the writer's snapshot() makes one.")

@@ -22,6 +22,7 @@ from recbole_signed.cli.app import app
 from recbole_signed.cli.state import _damage
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
+from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.store import database, seen
 from recbole_signed.live.store.backup import noted
 from recbole_signed.live.store.database import LOG
@@ -329,6 +330,8 @@ def test_a_crafted_version_ends_in_one_sentence_and_is_listed(tmp_path: Path, wh
     CRAFTED[what](tmp_path / "state" / "versions" / "v000001")
     with pytest.raises(UsageError):
         OnlineRecommender.open(tmp_path / "state")
+    with pytest.raises(UsageError):
+        OnlineReplica(tmp_path / "state")
     assert not (tmp_path / "pwned").exists()
     done = CliRunner().invoke(app, ["state", "verify", str(tmp_path / "state")])
     assert done.exit_code in (0, 1)

@@ -136,6 +136,13 @@ def test_sigterm_ends_a_service_in_order(service: str) -> None:
     assert not Path(f"/proc/{replica}").exists()
 
 
+def test_sigterm_ends_a_service_that_has_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(start, "run_service", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    assert outcome(capsys, "serve", "--state", tmp_path)[::2] == (0, "")
+
+
 def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = tmp_path / "state"
     state.mkdir()

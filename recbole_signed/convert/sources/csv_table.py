@@ -62,7 +62,7 @@ class Options:
     time: str | None = option(None, "column of the time, or none; default: timestamp, time, date or datetime")
     like: str | None = option(None, "rule for likes on any columns, e.g. 'rating >= 4'")
     dislike: str | None = option(None, "rule for dislikes, e.g. 'rating <= 2', or 'else', or none")
-    keep: tuple[str, ...] = option((), "further columns to carry over, e.g. 'price,brand:token'")
+    keep: tuple[str, ...] = option((), "further columns to carry over, each cell filled, e.g. 'price,brand:token'")
     columns: tuple[str, ...] = option((), "names of all columns of a file without header, e.g. 'user,item,rating'")
     separator: str | None = option(None, "tab, comma, semicolon, pipe, space, whitespace or any text; else guessed")
     quote: str = option('"', "character that quotes fields, or none")

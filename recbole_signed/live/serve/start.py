@@ -23,7 +23,7 @@ import scipy.linalg  # noqa: F401
 import torch
 from threadpoolctl import threadpool_limits
 
-from recbole_signed.errors import MissingExtraError, UsageError, raised_by_sigterm
+from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import LOCK, DirectoryLock, require_file
 from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.replica import OnlineReplica
@@ -62,11 +62,7 @@ METRICS_INTERVAL = 2.0  # seconds between the writes of metrics by a replica
 BACKLOG = 1024  # connections that may wait to be accepted
 GRACE = 10  # seconds that requests under way have at the end; one whose body never comes would hold it up
 
-# SIGTERM does not end a container's first process by default; the server takes it and raises it again
-_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)
 
-
-@_ends_by_sigterm
 def init_state(
     model: str,
     dataset: Any,
@@ -82,7 +78,6 @@ def init_state(
     _begin(api.fit(model, dataset, **(parameters or {})), directory, called)
 
 
-@_ends_by_sigterm
 def init_from_model(file: Path, directory: Path, names: str | None = None) -> None:
     """Begin a state with a fitted model that ``save`` wrote, or a checkpoint; ``names`` as in :func:`init_state`."""
     from recbole_signed import api
@@ -155,7 +150,6 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
     return made
 
 
-@_ends_by_sigterm
 def run_service(
     directory: Path,
     host: str = "127.0.0.1",
@@ -208,7 +202,6 @@ def run_service(
         _run(server, sockets, host, port, ready)
 
 
-@_ends_by_sigterm
 def run_replica(
     directory: Path,
     host: str = "127.0.0.1",

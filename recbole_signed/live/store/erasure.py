@@ -180,7 +180,7 @@ class Erasure:
                 versions.remove(name)
                 continue
             snapshot = versions.load(name)
-            edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
+            edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
             edges.erase([user for user in users if user < edges.n_users])
             tensors, meta = refit(snapshot, edges, np.array(users, dtype=np.int64))
             versions.replace(name, tensors, edges.to_tensors(), meta, max(last_rows, last_factors))
