@@ -112,6 +112,8 @@ def make_distinct(who: np.ndarray, what: np.ndarray, kinds: np.ndarray, seed: in
     n_items = len(kinds)
     present, repeated = _repeated_edges(who, what, n_items, threads)
     rng = stream(seed, "distinct")
+    is_repeated = np.zeros(len(who), bool)
+    is_repeated[repeated] = True
     added = np.empty(0, np.int64)
     near = _NEAR
     for done in range(_ROUNDS):
@@ -122,21 +124,18 @@ def make_distinct(who: np.ndarray, what: np.ndarray, kinds: np.ndarray, seed: in
         else:
             partner = (repeated + _steps(len(repeated), near, rng)) % len(who)
             near = min(near * 2, max(len(who) // 2, 1))
-        mine = _key(who[repeated], what[partner], n_items)
-        theirs = _key(who[partner], what[repeated], n_items)
-        free = ~_contains(repeated, partner) & _first(partner)
-        for key in (mine, theirs):
-            free &= ~_contains(present, key) & ~_contains(added, key)
+        free = np.flatnonzero(~is_repeated[partner] & _first(partner))
+        here, there = repeated[free], partner[free]
+        mine, theirs = _key(who[here], what[there], n_items), _key(who[there], what[here], n_items)
         # two exchanges of a round must not make the same pair: each pair belongs to the first that asks for it
-        asked = np.concatenate([mine[free], theirs[free]])
-        unique = _first(asked).reshape(2, -1).all(axis=0)
-        chosen = np.flatnonzero(free)[unique]
-        here, there = repeated[chosen], partner[chosen]
+        new = ~_contained(np.concatenate([mine, theirs]), present, added).reshape(2, -1).any(axis=0)
+        unique = _first(np.concatenate([mine[new], theirs[new]])).reshape(2, -1).all(axis=0)
+        chosen = np.flatnonzero(new)[unique]
+        here, there = here[chosen], there[chosen]
         what[here], what[there] = what[there], what[here]
         added = np.sort(np.concatenate([added, mine[chosen], theirs[chosen]]))
-        left = np.ones(len(repeated), bool)
-        left[chosen] = False
-        repeated = repeated[left]
+        is_repeated[here] = False
+        repeated = repeated[is_repeated[repeated]]
     while len(repeated):
         what[repeated] = (rng.random(len(repeated)) * n_items).astype(np.int32)
         _, repeated = _repeated_edges(who, what, n_items, threads)
@@ -145,14 +144,17 @@ def make_distinct(who: np.ndarray, what: np.ndarray, kinds: np.ndarray, seed: in
 def _partners_of_a_kind(
     repeated: np.ndarray, what: np.ndarray, kinds: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """For each repeated edge another edge whose item is of the same kind, near it in time among a random sample."""
+    """For each of ``repeated`` (ascending) another edge whose item is of its kind, near in time in a random sample."""
     sample = (rng.random(_CANDIDATES * len(repeated) + 1000) * len(what)).astype(np.int64)
-    place = np.concatenate([repeated, sample])
-    order = np.lexsort((place, kinds[what[place]]))
-    here = np.flatnonzero(order < len(repeated))
-    there = np.clip(here + _steps(len(here), _CANDIDATES, rng), 0, len(order) - 1)
+    # one number for each edge: kind, place and whether it is of the sample; places are below 2**31
+    both = np.concatenate([repeated << 1, sample << 1 | 1])
+    both |= kinds[what[both >> 1]].astype(np.int64) << 32
+    both.sort()
+    place = (both & (1 << 32) - 1) >> 1
+    here = np.flatnonzero(both & 1 == 0)
+    there = np.clip(here + _steps(len(here), _CANDIDATES, rng), 0, len(both) - 1)
     partner = np.empty(len(repeated), np.int64)
-    partner[order[here]] = place[order[there]]
+    partner[np.searchsorted(repeated, place[here])] = place[there]
     return partner
 
 
@@ -187,7 +189,7 @@ def _repeated_edges(who: np.ndarray, what: np.ndarray, n_items: int, threads: in
     def places(number: int, block: slice) -> None:
         key = _key(who[block], what[block], n_items)
         maybe = np.flatnonzero(marked[_slot(key)])
-        pieces[number] = maybe[_contains(several, key[maybe])] + block.start
+        pieces[number] = maybe[_contained(key[maybe], several)] + block.start
 
     each_block(places, len(who), threads)
     place = np.concatenate(pieces)
@@ -202,14 +204,14 @@ def _slot(key: np.ndarray) -> np.ndarray:
     return (key.view(np.uint64) * _ODD) >> np.uint64(64 - _TABLE_BITS)
 
 
-def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Whether each value is in a sorted array."""
-    if not len(ascending):
-        return np.zeros(len(values), bool)
-    order = np.argsort(values)  # neighbours in the order of the array share its cache lines
-    place = np.minimum(np.searchsorted(ascending, values[order]), len(ascending) - 1)
-    contained = np.empty(len(values), bool)
-    contained[order] = ascending[place] == values[order]
+def _contained(values: np.ndarray, *ascending: np.ndarray) -> np.ndarray:
+    """Whether each value is in one of the sorted arrays."""
+    order = np.argsort(values)  # neighbours in the order of the arrays share their cache lines
+    values = values[order]
+    contained = np.zeros(len(values), bool)
+    for array in ascending:
+        if len(array):
+            contained[order] |= array[np.minimum(np.searchsorted(array, values), len(array) - 1)] == values
     return contained
 
 
