@@ -27,7 +27,7 @@ from selenium.webdriver.support.expected_conditions import element_to_be_clickab
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 PATIENCE = 60
-ROWS = "#userresult table:not(#said):not(#asked) tbody tr"
+ROWS = "#list tbody tr"
 HOSTILE = [
     '<img src=x onerror="window.hit=1">',
     '"><script>window.hit=1</script>',
@@ -175,7 +175,8 @@ def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriv
         for each, told in after.items():
             assert told.startswith(reason) == (each in now)
             if each in now:
-                assert told == reason + f"; without it number {now[each]['before']}" * bool(now[each]["before"])
+                moved = now[each]["before"] not in (None, now[each]["now"])
+                assert told == reason + f"; without it number {now[each]['before']}" * moved
         photograph(browser, "felt")
         browser.find_element(By.CSS_SELECTOR, "#effect button").send_keys(Keys.ENTER)
         assert wait.until(lambda _: item in (found := reasons(browser)) and found) == before
@@ -220,15 +221,17 @@ def test_a_replica_alone_says_so(browser: webdriver.Chrome, serve: Make, tmp_pat
         assert "NaN" not in browser.find_element(By.TAG_NAME, "main").text
 
 
-def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-    )
+@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
+def test_it_fits_a_screen(browser: webdriver.Chrome, address: str, width: int) -> None:
+    """Beside the item's column the list of a user was cut off."""
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 768}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     wait = on_page(browser, address)
-    wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
-    width = browser.execute_script("return document.documentElement.scrollWidth")
-    photograph(browser, "phone")
-    assert width <= 390
+    wait.until(lambda _: reasons(browser))
+    photograph(browser, f"width-{width}")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    boxes = "document.querySelectorAll('#userresult .scroll')"
+    assert not browser.execute_script(f"return [...{boxes}].some(each => each.scrollWidth > each.clientWidth)")
 
 
 def test_the_page_of_routes_needs_no_foreign_host(browser: webdriver.Chrome, address: str) -> None:
