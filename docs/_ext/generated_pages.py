@@ -25,6 +25,7 @@ import typer.main
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
+SIGNED = ROOT / "results" / "bench" / "signed"
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
 
 from readme_extract import EXTRACTS, audits  # noqa: E402
@@ -244,7 +245,7 @@ def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
     from recbole_signed.lab.analysis.tradeoff_curve import read_curves
     from recbole_signed.table import to_markdown
 
-    return _nested(to_markdown(table_of(read_curves(ROOT / "results" / "bench" / "signed" / f"{name}.jsonl"))))
+    return _nested(to_markdown(table_of(read_curves(SIGNED / f"{name}.jsonl"))))
 
 
 def splits(name: str) -> str:
@@ -252,7 +253,7 @@ def splits(name: str) -> str:
     from recbole_signed.lab.analysis.tradeoff_tables import splits_table
     from recbole_signed.table import to_markdown
 
-    result = json.loads((ROOT / "results" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
+    result = json.loads((SIGNED / f"{name}.json").read_text(encoding="utf-8"))
     return _nested(to_markdown(splits_table(result)))
 
 
@@ -275,8 +276,26 @@ def _of_audits(stem: str, table: str = "respond_table") -> str:
     from recbole_signed.live.respond import responsiveness_table
     from recbole_signed.table import to_markdown
 
-    rows = (ROOT / "results" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
-    return _nested(to_markdown(getattr(responsiveness_table, table)([json.loads(line) for line in rows.splitlines()])))
+    return _nested(to_markdown(getattr(responsiveness_table, table)(_audits(SIGNED / f"{stem}.jsonl"))))
+
+
+def _audits(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def draw_audits() -> None:
+    """Draw the audits of each data set, a model at several strengths where there are rows of them."""
+    from recbole_signed.live.respond.responsiveness_table import draw_responses
+
+    for figure in SIGNED.glob("respond-*.png"):
+        name = figure.stem.removeprefix("respond-")
+        several = [audit for path in SIGNED.glob(f"strength-{name}.jsonl") for audit in _audits(path)]
+        once = [
+            audit
+            for audit in _audits(figure.with_suffix(".jsonl"))
+            if audit["model"] not in {other["model"] for other in several}
+        ]
+        draw_responses([*several, *once], figure)
 
 
 def stream(name: str) -> str:
@@ -457,3 +476,4 @@ LINKED: dict[str, Callable[..., str]] = {
 if __name__ == "__main__":
     for page in pages():
         page.write_text(written(page), encoding="utf-8")
+    draw_audits()

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -176,18 +177,31 @@ def respond_rows(audits: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_responses(audits: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw what one dislike prevents against NDCG on the test part, a point a model, as PNG."""
+    """Draw what one dislike prevents against NDCG on the test part, a line for a model at several strengths, as PNG."""
     first = audits[0]
     up = f"NDCG@{first['k']}"
+    points: dict[str, list[tuple[float, float, float]]] = {}
+    for audit in audits:
+        x, y = audit["summary"]["prevented"], audit["test"].get(up.lower())
+        if x is not None and y is not None:
+            points.setdefault(audit["model"], []).append((audit["settings"].get("dislike_strength", 1.0), 100 * x, y))
     with picture(path, 7, 4.6) as page:
         cell = page.subplots()
-        for label, audit in zip(_labels(audits), audits, strict=True):
-            x, y = audit["summary"]["prevented"], audit["test"].get(up.lower())
-            if x is not None and y is not None:
-                cell.scatter(100 * x, y, color=FAMILY_COLOURS[family(audit["model"])], zorder=2)
-                cell.annotate(label, (100 * x, y), textcoords="offset points", xytext=(6, 4), fontsize=9)
+        for (model, found), marker in zip(points.items(), cycle("osD^vPX"), strict=False):
+            strengths, xs, ys = zip(*sorted(found), strict=True)
+            label = display_name(model)
+            if len(found) > 1:
+                label += f", strength {strengths[0]:g} to {strengths[-1]:g}"
+                for strength, x, y in zip(strengths, xs, ys, strict=True):
+                    cell.annotate(
+                        f"{strength:g}", (x, y), textcoords="offset points", xytext=(0, -14), ha="center", fontsize=9
+                    )
+            cell.plot(xs, ys, marker=marker, color=FAMILY_COLOURS[family(model)], label=label, zorder=2)
+        if points:
+            cell.legend()
         cell.axvline(0, color="black", lw=0.8, alpha=0.4)
-        cell.margins(0.15)
+        cell.margins(0.1)
+        cell.set_ylim(bottom=0)
         cell.set(
             title=f"{first['dataset']}: does one dislike take similar items out of the list?",
             xlabel="similar items prevented by one dislike, % (0: nothing but the item goes)",
