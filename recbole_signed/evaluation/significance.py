@@ -75,8 +75,8 @@ def sign_flip(
     """
     values = np.nan_to_num(differences.round(DECIMALS))  # a user who does not count adds 0 under either sign
     seen = values.sum(axis=0)
-    # sums in another order differ in their last digits; equal ones must count as equal
-    slack = 1e-10 * np.abs(values).sum(axis=0)
+    # equal sums must count as equal, those of thirds too: of a third that is rounded the last decimal is missing
+    slack = 10.0**-DECIMALS * (values != 0).sum(axis=0)
     n_users = len(values)
     exact = n_users < 63 and 2**n_users <= resamples
     above, outside = np.zeros_like(seen), np.zeros_like(seen)
