@@ -21,6 +21,7 @@ from recbole_signed.live.events import ITEM, USER
 from recbole_signed.live.learners.base import Learner, learner_from
 from recbole_signed.live.renewal import load_version
 from recbole_signed.live.store.database import existing_log, identity
+from recbole_signed.live.store.edge_views import Changes
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.hidden_items import StateView
@@ -43,6 +44,7 @@ class OnlineReplica(StateView):
         self.versions = Versions(self.directory / VERSIONS)
         self._fitted_seq, self._loaded = 0, ""
         self.model_name = ""
+        self._forgettings: list[tuple[int, Changes]] = []  # by their seq, of users who are in versions before them
         self._learner: Learner | None = None
         try:
             self._recover()
@@ -96,6 +98,8 @@ class OnlineReplica(StateView):
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)
+                if len(changes.forgotten):
+                    self._forgettings.append((logged.last_seq, changes))
                 self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
                 self.applied_seq = logged.last_seq
             if fresh is not None and fresh[0].applied_seq <= self.applied_seq:  # else its items are not here yet
@@ -144,6 +148,9 @@ class OnlineReplica(StateView):
         learner.announce(
             {side: {n: features for n, features in table.items() if n < sizes[side]} for side, table in known.items()}
         )
+        self._forgettings = [each for each in self._forgettings if each[0] > snapshot.applied_seq]
+        for _, changes in self._forgettings:
+            learner.update(self.edges, changes)
         self._learner, self.model_name = learner, snapshot.model
         self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name
 

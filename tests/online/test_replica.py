@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from refusals import check_refused
-from small_recommender import NOW, Opens, event
+from small_recommender import NOW, Opens, begin, event
 from state_hashes import tokens_hash
 from waiting import until
 
@@ -42,6 +43,27 @@ def test_an_open_replica_does_not_keep_forgotten_users(writer: OnlineRecommender
     assert time.perf_counter() - started < 5
     replica.follow()
     assert (replica.users.id_of("u3"), len(told)) == (0, 0)
+
+
+def test_a_version_from_before_a_forgetting_is_taken_without_what_was_forgotten(tmp_path: Path) -> None:
+    settings = StateSettings(newcomer_age=0)
+    writer = begin(tmp_path / "state", "SSFT", state=settings)
+    replica = OnlineReplica(tmp_path / "state", settings=settings)
+    writer.update([event(n, f"u{n % 40 + 1}", f"i{n * 7 % 30 + 1}", "like") for n in range(100)])
+    start = writer.learner.weights  # type: ignore[attr-defined]
+    writer.refresh()
+    assert not np.array_equal(writer.learner.weights, start)  # type: ignore[attr-defined]
+    writer.snapshot()
+    with writer.maintaining():  # no version without the user can be saved
+        writer.update([Event("", "u3", "", "forget_user", NOW + 1000)])
+        replica.follow()
+        assert (replica.version, replica.applied_seq) == (writer.version, 101)
+        with replica.reading() as (_, learner):
+            assert np.array_equal(learner.weights, start)  # type: ignore[attr-defined]
+        for mine, theirs in zip(lists(replica, ["u5", "u6"]), lists(writer, ["u5", "u6"]), strict=True):
+            assert [item for item, _ in mine] == [item for item, _ in theirs]
+    replica.close()
+    writer.close()
 
 
 def compact(writer: OnlineRecommender) -> None:
