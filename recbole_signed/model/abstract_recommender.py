@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +29,7 @@ class SignedRecommender(GeneralRecommender):
         graph (SignedGraph): likes and dislikes of the training part, over RecBole's ids (0 is padding).
         needs_sign: the model can't do without a sign in the data; where it can, rows without one are likes.
         uses_dislikes, family: what ``recbole-signed models`` lists, with ``source``.
+        reads_neutrals: with ``neutral_weight`` its graph has the rows without a verdict; of other models it has none.
         batches: what :meth:`loss` is given. ``"edges"``: likes and dislikes, ``"likes"``: likes alone, both with
             ``n_negatives`` sampled items each (:class:`~recbole_signed.data.dataloader.SignedTrainDataLoader`);
             None: RecBole's own batches of the model's ``input_type``.
@@ -57,6 +59,7 @@ class SignedRecommender(GeneralRecommender):
     input_type = InputType.PAIRWISE
     needs_sign = True
     uses_dislikes = True
+    reads_neutrals = False
     family = "signed graph"
     source = ""
     batches: str | None = None
@@ -82,7 +85,10 @@ class SignedRecommender(GeneralRecommender):
     def _graph_of(self, dataset: Any) -> SignedGraph:
         """Return the graph of the training part; of a data set of RecBole's own, all of whose rows are likes."""
         if hasattr(dataset, "signed_graph"):
-            return dataset.signed_graph()
+            graph: SignedGraph = dataset.signed_graph()
+            if graph.neutrals is None or self.reads_neutrals:
+                return graph
+            return replace(graph, neutrals=None, neutral_weight=0.0)
         if self.needs_sign:
             need = "learns from dislikes" if self.uses_dislikes else "reads data with a sign"
             raise UsageError(f"{type(self).__name__} {need}, but {type(dataset).__name__} has none; {HOW_TO_SIGN}")

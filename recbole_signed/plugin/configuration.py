@@ -202,6 +202,8 @@ def add_signed_settings(config: Any) -> None:
     from recbole.model.abstract_recommender import AbstractRecommender
 
     given, kind = {*config.external_config_dict, *beside.values}, config.model_class
+    if settings.neutral_weight and not getattr(kind, "reads_neutrals", False):
+        getLogger().warning("neutral_weight has no effect: %s reads no rows without a verdict.", config.model)
     by_scores = ranks_all(final["eval_args"]) and not is_sequential(kind)
     # RecBole asks those that score pairs alone for so many pairs at a time
     by_scores &= getattr(kind, "full_sort_predict", None) is not AbstractRecommender.full_sort_predict

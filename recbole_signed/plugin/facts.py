@@ -27,6 +27,7 @@ class ModelFacts:
 
     needs_sign: bool = False
     uses_dislikes: bool = False
+    reads_neutrals: bool = False
     family: str = ""
     source: str = ""
     seedless: bool = False

@@ -225,6 +225,21 @@ def test_without_dislikes_it_is_what_it_should_be(name: str, rows: dict, build: 
 
 
 @general
+def test_rows_without_a_verdict_count_for_the_models_that_read_them(name: str, rows: dict, build: Build) -> None:
+    users, items = tokens(rows)
+    judged = {(user, item) for part in PARTS for user, item, *_ in rows[part]}
+    views = [(user, item, 0, 0) for user in users[:10] for item in items[:10] if (user, item) not in judged]
+    seen = {**rows, "train": [*rows["train"], *views]}
+    plain, weighed = (
+        build(name, seen, **({"auto": False} if name.startswith("SSF") else {}), epochs=2, neutral_weight=weight)
+        for weight in (0.0, 0.5)
+    )
+    assert (weighed.model.graph.neutrals is not None) == weighed.model.reads_neutrals
+    change = (weighed.scores(users, items) - plain.scores(users, items)).abs().max()
+    assert (change > 1e-4) == weighed.model.reads_neutrals
+
+
+@general
 def test_turning_likes_into_dislikes_lowers_scores(name: str, rows: dict, build: Build) -> None:
     """One pair where the fit has no chance in it; all pairs of one item where it starts from a random place."""
     users, items = tokens(rows)

@@ -242,12 +242,13 @@ def test_gradients_are_clipped_and_no_steps_change_nothing(stream: Stream) -> No
     torch.testing.assert_close(all_scores(learner, stream)[1:], before[1:], atol=1e-5, rtol=1e-4)
 
 
-def test_parameters_describe_the_fit_and_the_graph(stream: Stream) -> None:
+def test_parameters_describe_the_fit_and_the_graph(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {**MODELS["BPR"], "clip_grad_norm": {"max_norm": 5.0}, "eval_step": 3, "stopping_step": 2}
     learner = make_learner("BPR", given)
     assert learner.parameters().items() >= given.items()
     assert make_learner("BPR", learner.parameters()).parameters() == learner.parameters()
-    # exposures too, which a service that starts from its state alone would lose at its next fit
+    # of a model that reads exposures them too, which a service that starts from its state would lose at its next fit
+    monkeypatch.setattr("recbole_signed.model.lsgrec.LSGRec.reads_neutrals", True)
     learner = make_learner("LSGRec", {**MODELS["LSGRec"], "neutral_weight": -0.5})
     edges = stream.edges.export()
     edges = EdgeArrays(edges.user, edges.item, np.where(edges.kind == DISLIKE, VIEW, edges.kind), edges.timestamp)
