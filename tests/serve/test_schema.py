@@ -1,9 +1,9 @@
 """The whole API against its own schema: random requests get no 5xx and no answer that the schema does not allow."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import hypothesis
 import pytest
@@ -93,6 +93,26 @@ def test_a_service_without_keys_says_that_none_is_needed(serve: Callable[..., Te
     operation = serve().get("/openapi.json").json()["paths"]["/v1/users/{user_id}"]["delete"]
     assert {} in operation["security"]
     assert "the role `admin`, where the service has keys" in operation["description"]
+
+
+def test_what_an_answer_leaves_out_where_it_is_empty_is_not_required_by_its_schema(
+    serve: Callable[..., TestClient],
+) -> None:
+    def models(annotation: Any) -> Iterator[type[BaseModel]]:
+        for each in get_args(annotation):
+            yield from models(each)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield annotation
+            for field in annotation.model_fields.values():
+                yield from models(field.annotation)
+
+    client = serve()
+    sparse = [each for each in client.app.routes if getattr(each, "response_model_exclude_none", False)]  # type: ignore[attr-defined]
+    found = {each for route in sparse for each in models(route.response_model)}
+    assert {schemas.WishInfo, schemas.VersionInfo} <= found
+    for each in found:
+        for name, field in each.model_fields.items():
+            assert not (field.is_required() and type(None) in get_args(field.annotation)), (each, name)
 
 
 def test_errors_are_of_the_type_and_form_that_the_schema_says(client: TestClient) -> None:

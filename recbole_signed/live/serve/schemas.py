@@ -217,11 +217,11 @@ class WishInfo(BaseModel):
     """What a user asks for and has not taken back."""
 
     kind: Literal["less", "more", "dislike", "hide"]
-    feature: str | None = Field(description="The column; None of what is about the item itself.")
+    feature: str | None = Field(None, description="The column; absent of what is about the item itself.")
     values: list[str] = Field(description="Values of the column: of a dislike those that its item has.")
-    item: str | None = Field(description="What was disliked or hidden; None for what names a value.")
+    item: str | None = Field(None, description="What was disliked or hidden; absent for what names a value.")
     timestamp: int = Field(description="Of the event, milliseconds since 1970.")
-    until: int | None = Field(description="The same, from which on it has no effect; None: it has no end.")
+    until: int | None = Field(None, description="The same, from which on it has no effect; absent: it has no end.")
 
 
 class WishList(BaseModel):
@@ -332,7 +332,7 @@ class VersionInfo(BaseModel):
     """A version of the model."""
 
     name: str
-    seq: int | None
+    seq: int | None = Field(None, description="Of the last event it holds; absent of a damaged version.")
     created: str
     pinned: bool
     current: bool
