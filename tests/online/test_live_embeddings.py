@@ -154,6 +154,26 @@ def test_a_version_is_the_models_own_where_nothing_moved() -> None:
         np.testing.assert_array_equal(live.items.nobody, live.items.map.offset)
 
 
+@pytest.mark.parametrize(("model", "reads_dislikes"), [("BPR", False), ("LightGCN", False), ("SiReN", True)])
+def test_users_with_dislikes_alone(model: str, reads_dislikes: bool) -> None:
+    """Of a model that reads likes alone they get what an unknown user gets: what it has of them was drawn."""
+    stream = version()
+    stream.take([(30, item, DISLIKE) for item in (1, 2, 3)])  # user 30 had no edge
+    settings = {"embedding_size": 4, "epochs": 2, "train_batch_size": 64, "seed": 3}
+    learner = make_learner(model, settings)
+    learner.fit(stream.edges.export(), *stream.sizes)
+    learner.attach(stream.edges)
+    restored = make_learner(model, settings)
+    restored.load(*learner.state())
+    restored.attach(stream.edges)
+    streams.follow(learner, stream, [[(streams.N_USERS, 4, DISLIKE)]])
+    restored.attach(stream.edges)
+    for each in (learner, restored):
+        disliking, new, unknown = each.scores(stream.edges, np.array([30, streams.N_USERS, streams.N_USERS + 5]))
+        assert torch.equal(disliking, unknown) is not reads_dislikes
+        assert torch.equal(new, unknown) is not reads_dislikes
+
+
 def test_items_without_edges_and_users_who_are_not_known() -> None:
     # all such items have one vector, that of an item of which nothing is known
     learner, n_items = copy.deepcopy(base()), version().sizes[1]

@@ -167,10 +167,12 @@ class EmbeddingLearner(Learner):
         for name, side in self.weights.tables.items():
             tables[side].append(self.weights.values[name])
         turned = type(graph)(graph.likes.T.tocsr(), graph.dislikes.T.tocsr())
-        self._near = None
+        likes_only, self._near = not self.recipe.reads_dislikes, None
+        how = {"keep_cold": keep_cold, "likes_only": likes_only}
         self.live = LiveEmbeddings(
-            EmbeddingSide.from_tables(graph, users, items, tables[USER], keep_cold=keep_cold, users=True),
-            EmbeddingSide.from_tables(turned, items, users, tables[ITEM], keep_cold=keep_cold, users=False),
+            EmbeddingSide.from_tables(graph, users, items, tables[USER], **how, users=True),
+            EmbeddingSide.from_tables(turned, items, users, tables[ITEM], **how, users=False),
+            likes_only=likes_only,
         )
         if not keep_cold:  # users who were forgotten while this was learned, among others
             self.weights.forget(np.flatnonzero(self.live.users.degree[: self.n_users] == 0))
@@ -256,7 +258,8 @@ class EmbeddingLearner(Learner):
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave; :meth:`attach` brings the fold-ins."""
         self.weights = Weights.from_tensors(tensors, meta["tables"], float(meta["step"]))
-        self.live, self._near = LiveEmbeddings.from_tensors(tensors), None
+        self.live = LiveEmbeddings.from_tensors(tensors, likes_only=not self.recipe.reads_dislikes)
+        self._near = None
         self.known = np.array(tensors["known"])
         self.n_refreshes, self.n_users = int(meta["n_refreshes"]), int(meta["n_users"])
         self._scorer, self._trained = None, None

@@ -57,10 +57,13 @@ class EmbeddingSide:
         *,
         keep_cold: bool,
         users: bool,
+        likes_only: bool = False,
     ) -> EmbeddingSide:
         """Fit the map of one side to its embeddings ``own`` ``[n, d]``; users' also from parts of their edges."""
         degree, other_degree = (degrees.astype(np.float32) for degrees in graph.degrees())
         weights = degree_weights(other_degree)
+        if likes_only:  # what such a model has for a node with dislikes alone was drawn, never trained
+            degree[np.diff(graph.likes.indptr) == 0] = 0.0
         known = np.flatnonzero(degree > 0)
         if len(known) > MAX_ROWS:
             known = np.sort(np.random.default_rng(0).choice(known, MAX_ROWS, replace=False))
@@ -115,8 +118,8 @@ class EmbeddingSide:
 class LiveEmbeddings:
     """Users and items of a version, with the fold-ins since; users are folded in from the items ``source``."""
 
-    def __init__(self, users: EmbeddingSide, items: EmbeddingSide) -> None:
-        self.users, self.items = users, items
+    def __init__(self, users: EmbeddingSide, items: EmbeddingSide, *, likes_only: bool = False) -> None:
+        self.users, self.items, self.likes_only = users, items, likes_only
         self.n_items = len(items.base)
         self.vectors, self.source = items.base.copy(), items.base.copy()
 
@@ -139,14 +142,20 @@ class LiveEmbeddings:
     # ---- users
 
     def of_users(self, edges: EdgeState, users: IntArray) -> np.ndarray:
-        """Return the embeddings of users with the edges they have now, ``[len(users), d]``."""
+        """Return the embeddings of users with the edges they have now, ``[len(users), d]``.
+
+        Under a model that reads likes alone, a user with dislikes alone is one of whom nothing is known.
+        """
         rows = rows_of(edges, users, self.n_items)
         vectors = self.users.map(features(rows, self.source, self._item_weights(edges)))
         row = np.where(users < len(self.users.degree), users, 0)
         vectors += self.users.rest[row]
-        none = np.diff(rows.likes.indptr) + np.diff(rows.dislikes.indptr) == 0
         has_row = self.users.degree[row] > 0
+        likes, dislikes = (np.diff(matrix.indptr) > 0 for matrix in (rows.likes, rows.dislikes))
+        none = ~(likes | dislikes)
         vectors[none] = np.where(has_row[none, None], self.users.nobody, self.users.base[row[none]])
+        if self.likes_only:
+            vectors[dislikes & ~likes & ~has_row] = self.users.nobody
         return vectors
 
     def _item_weights(self, edges: EdgeState) -> np.ndarray:
@@ -237,9 +246,10 @@ class LiveEmbeddings:
         return {**self.users.tensors("users", n_users), **self.items.tensors("items", self.n_items)}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> LiveEmbeddings:
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], *, likes_only: bool) -> LiveEmbeddings:
         """Make it again; :meth:`update_items` brings the fold-ins."""
-        return cls(EmbeddingSide.from_tensors("users", tensors), EmbeddingSide.from_tensors("items", tensors))
+        users, items = (EmbeddingSide.from_tensors(side, tensors) for side in ("users", "items"))
+        return cls(users, items, likes_only=likes_only)
 
 
 def _degree(likes: np.ndarray, dislikes: np.ndarray, ids: Any) -> np.ndarray:

@@ -80,6 +80,11 @@ class TrainingRecipe:
             self.model_class.score is not SignedRecommender.score
         )
 
+    @property
+    def reads_dislikes(self) -> bool:
+        """Whether dislikes bear on the parameters."""
+        return bool(getattr(self.model_class, "uses_dislikes", False))
+
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the model and its training that are numbers, words, or lists or mappings of them."""
         file = default_file(self.name) or Path(recbole.__file__).parent / "properties" / "model" / f"{self.name}.yaml"
