@@ -146,6 +146,7 @@ def test_rates_and_examples_are_those_of_the_training_part(toy: str, monkeypatch
 def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         (("--users", "0"), "--users is 0"),
+        (("--items", "101"), "--items is 101; it must be 1 to 100"),
         (("-m", "BPR"), "BPR has no spectral filter, which is needed here; give SSF"),
     ):
         check_command_refused(message, capsys, "segments", "-d", toy, *words, "state=ERROR")

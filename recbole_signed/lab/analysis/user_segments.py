@@ -28,6 +28,7 @@ ROWS = 65_536  # users that are projected at a time
 SAMPLE = 50_000  # points that the centres are fitted to; all points are then assigned
 STARTS = 5  # random starts of k-means, of which the best is taken
 ROUNDS = 50
+MOST = 100  # segments of a side: more are not read, and k-means takes minutes over thousands of centres
 EXAMPLES = 5  # best-liked items that are named for each item segment
 
 
@@ -97,7 +98,7 @@ def segments(
         many; ``assigned``: token -> segment of every user and every item with an edge.
 
     Raises:
-        UsageError: a number of segments below 1, no edge to go by, or as in :func:`~.fitted.fit_once`.
+        UsageError: a number of segments below 1 or above 100, no edge to go by, or as in :func:`~.fitted.fit_once`.
     """
     from recbole_signed.runs.fitted import fit_once
 
@@ -105,8 +106,8 @@ def segments(
         ("n_user_segments", "--users", n_user_segments),
         ("n_item_segments", "--items", n_item_segments),
     ):
-        if count < 1:
-            raise UsageError(f"{argument(name, option=option)} is {count}; it must be 1 or more.")
+        if not 1 <= count <= MOST:
+            raise UsageError(f"{argument(name, option=option)} is {count:,}; it must be 1 to {MOST}.")
     fitted = fit_once(model, dataset, config_files, overrides, seed, attribute="filter")
     config, graph = fitted.config, fitted.model.graph
     labels = label_nodes(fitted.model.filter, graph, n_user_segments, n_item_segments, int(config["seed"]))
